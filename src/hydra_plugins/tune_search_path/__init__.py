@@ -1,0 +1,1 @@
+"""Lets Hydra find tune's configs: the user's folder first, then the shipped one."""

@@ -1,0 +1,29 @@
+"""Image transfer learning, written down as YAML. See `tune --help`, and `tune.load` to use what was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tune.evaluate.loaded import Loaded
+
+__version__ = "0.1.0"
+
+
+def load(run: str | Path, output: str | Path = "outputs") -> Loaded:
+    """Load the best network of a finished run.
+
+    Args:
+        run: a run folder, the start of a run's id, or "latest".
+        output: folder to look for runs in.
+
+    Returns:
+        The network in eval mode, the transform of its images and the names of its classes.
+
+    Raises:
+        ConfigError: if there is no such run.
+    """
+    from tune.evaluate.loaded import load as load_run  # torch takes seconds, so only now
+
+    return load_run(run, output)

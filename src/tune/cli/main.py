@@ -1,0 +1,111 @@
+"""`tune VERB [--flags] [overrides]`: the table of verbs, and how errors are shown.
+
+Nothing heavy is imported here; a verb's module is imported when the verb is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+VERBS = {
+    "run": ("run", "train what a config says; -m sweeps"),
+    "resume": ("run", "go on with a run that was killed or interrupted, exactly"),
+    "ls": ("configs", "list groups, their options and experiments"),
+    "cat": ("configs", "print a composed config"),
+    "validate": ("configs", "check experiments without running them"),
+}
+
+USAGE = """tune: image transfer learning, written down as YAML
+
+usage: tune VERB [--flags] [overrides]     a word with "=" is an override: tune run data.root=PHOTOS lr=3e-4
+
+{verbs}
+
+  tune run +experiment=quickstart          train on photographs of solar cells, on any CPU
+  tune run data.root=DIR                   train on your own: one folder of images per class
+  tune run -m lr=1e-4,1e-3 data.root=DIR   a sweep
+  tune VERB --help                         flags of a verb        tune --version
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line. Returns the exit code (0 ok, 2 usage or config; see the README for the others)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())))
+        return 0
+    if words[0] in ("--version", "-V"):
+        from tune import __version__
+
+        print(f"tune {__version__}")
+        return 0
+    verb = words.pop(0) if words[0] in VERBS else ""
+    if not verb:
+        if not any("=" in word or word.startswith("-") for word in words[:1]):
+            return _unknown_verb(words[0])
+        verb = "run"
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # modules that the user allows are looked for here, as with python -m
+    module = importlib.import_module(f"tune.cli.{VERBS[verb][0]}")
+    return guarded(getattr(module, verb), words)
+
+
+def guarded(call, words: list[str]) -> int:
+    """Call a verb and show what goes wrong: in a few lines, and as JSON where that was asked for."""
+    from tune.errors import ConfigError, TuneError
+
+    try:
+        return call(words)
+    except ConfigError as error:
+        show_problems(error, as_json="--json" in words)
+        if "--traceback" in words:
+            raise
+        return error.exit_code
+    except TuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if "--traceback" in words:
+            raise
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if "--traceback" in words:
+            raise
+        first = str(error).splitlines()[0] if str(error) else ""
+        print(f"error: {type(error).__name__}: {first}", file=sys.stderr)
+        print("       this is a mistake in tune; --traceback shows where", file=sys.stderr)
+        return 1
+
+
+def show_problems(error, as_json: bool) -> None:
+    """Print every problem of a ConfigError: key, where it was written, what to do."""
+    count = f"{len(error.problems)} problems" if len(error.problems) != 1 else "1 problem"
+    print(f"error: {count}, nothing was started", file=sys.stderr)
+    width = max((len(problem.key) for problem in error.problems), default=0)
+    for problem in error.problems:
+        where = f"({problem.where})  " if problem.where else ""
+        print(f"  {problem.key:<{width}}  {where}{problem.text}", file=sys.stderr)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps({"status": "refused", "problems": [asdict(problem) for problem in error.problems]}))
+
+
+def _unknown_verb(word: str) -> int:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, VERBS, 1)
+    hint = f"Did you mean: tune {near[0]}" if near else f"Verbs: {', '.join(VERBS)}"
+    print(f"error: {word} is no verb. {hint}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""`tune run`, one run or a sweep, and `tune resume`.
+
+Torch is imported after everything that can be checked without it has been; the driver of a sweep never imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune.config.check import check
+from tune.config.compose import Composed, ConfigTree, compose, expand
+from tune.errors import ConfigError, Problem
+from tune.run_dir import find_run, read_json, run_id, shown
+from tune.train.objective import is_maximized
+from tune.train.rows import data_problems
+
+if TYPE_CHECKING:
+    from tune.train.experiment import Job, Outcome
+
+MAY_CHANGE_ON_RESUME = "data.workers; epochs with scheduler=constant or plateau"
+
+
+def run(words: list[str]) -> int:
+    """`tune run [--flags] [overrides]`. Returns the exit code."""
+    asked = _run_parser().parse_intermixed_args(words)
+    tree = ConfigTree.find(asked.config_dir)
+    composed = expand(tree, asked.overrides) if asked.multirun else [compose(tree, asked.overrides)]
+    is_sweep = asked.multirun or len(composed) > 1
+    fingerprints = _check_all(composed, tree, asked.allow)
+    for line in tree.shadowed():
+        _say(line)
+    if is_sweep:
+        return _sweep(asked, composed, fingerprints)
+    if flag := next((name for name in ("jobs", "time_limit", "retry_failed", "fail_fast") if getattr(asked, name)), ""):
+        raise ConfigError(f"--{flag.replace('_', '-')}: is for sweeps: tune run -m …")
+    return _run_one(asked, composed[0])
+
+
+def resume(words: list[str]) -> int:
+    """`tune resume RUN [override]`. Returns the exit code."""
+    parser = argparse.ArgumentParser("tune resume", description="Go on with a run that was killed or interrupted.")
+    parser.add_argument("run", help="run folder, start of its id, or latest")
+    parser.add_argument("overrides", nargs="*", help=f"may change: {MAY_CHANGE_ON_RESUME}")
+    parser.add_argument("--output", default="outputs", help="folder of all results (outputs)")
+    _add_common(parser)
+    asked = parser.parse_intermixed_args(words)
+    run_dir = find_run(asked.run, asked.output)
+    record = read_json(run_dir / "run.json")
+    config = _resumed_config(run_dir, record, asked.overrides)
+    from tune.train.experiment import Job, execute
+
+    job = Job(config, record["overrides"], record["choices"], str(run_dir), resume=True)
+    return _tell(execute(job, _say), asked.json)
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "tune run", description="Train what a config says. Overrides are KEY=VALUE, GROUP=OPTION, experiment=NAME."
+    )
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides")
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep: lr=1e-4,1e-3 tries both")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run and about how long, then stop")
+    parser.add_argument("--jobs", type=_positive(int), help="trials at once (1)")
+    parser.add_argument("--time-limit", type=_positive(float), metavar="SECONDS", help="end a trial after so long")
+    parser.add_argument("--retry-failed", action="store_true", help="run failed trials again")
+    parser.add_argument("--fail-fast", action="store_true", help="start nothing more after a failure")
+    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
+    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+
+
+def _positive(kind: type):
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not (value > 0 and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return convert
+
+
+def _check_all(composed: list[Composed], tree: ConfigTree, allow: list[str]) -> list[str]:
+    """Check every run; returns the fingerprint of each one's data.
+
+    Raises:
+        ConfigError: with all problems of all runs, each said once.
+    """
+    problems: dict[Problem, None] = {}
+    judged: dict[str, tuple[list[Problem], str]] = {}
+    fingerprints = []
+    for each in composed:
+        found = check(each, tree, allow)
+        problems |= dict.fromkeys(found)
+        node = json.dumps(each.cfg.get("data"), sort_keys=True)
+        if not found and node not in judged:
+            judged[node] = data_problems(each.cfg["data"])
+            problems |= {
+                Problem(problem.key, problem.text, problem.where or each.origin(problem.key)): None
+                for problem in judged[node][0]
+            }
+        fingerprints.append(judged.get(node, ([], ""))[1])
+    if problems:
+        raise ConfigError(*problems)
+    return fingerprints
+
+
+def _run_one(asked: argparse.Namespace, composed: Composed) -> int:
+    from tune.train.experiment import Job, execute
+
+    job = Job(composed.cfg, composed.overrides, composed.choices)
+    if asked.dry_run:
+        return _dry_run(job, asked.json)
+    return _tell(execute(job, _say), asked.json)
+
+
+def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: list[str]) -> int:
+    from tune.train.sweep.driver import Options, Trial, run_sweep
+    from tune.train.sweep.ledger import ledger_key, source_digest
+
+    first = composed[0].cfg
+    modules = source_digest(asked.allow)
+    trials = [
+        Trial(each.cfg, each.overrides, ledger_key(each.cfg, fingerprint, modules))
+        for each, fingerprint in zip(composed, fingerprints, strict=True)
+    ]
+    if asked.dry_run:
+        from tune.train.experiment import Job
+
+        for number, trial in enumerate(trials, 1):
+            print(f"{number:>4}  {' '.join(trial.overrides)}")
+        return _dry_run(Job(first, composed[0].overrides, composed[0].choices), asked.json, len(trials))
+    result = run_sweep(
+        trials,
+        asked.overrides,
+        output=Path(first["output"]),
+        name=first["name"],
+        objective=first["objective"],
+        maximize=is_maximized(first["objective"]),
+        options=Options(
+            jobs=asked.jobs or 1,
+            time_limit_s=asked.time_limit,
+            retry_failed=asked.retry_failed,
+            fail_fast=asked.fail_fast,
+        ),
+        say=_say,
+        answer=print,
+        preload=["tune.train.experiment"],
+    )
+    if asked.json:
+        print(json.dumps(result.as_json()))
+    return result.exit_code
+
+
+def _dry_run(job: Job, as_json: bool, trials: int = 1) -> int:
+    from tune.train.estimate import estimate_seconds
+    from tune.train.prepare import prepare
+    from tune.train.screen import audit_summary, first_screen
+
+    prepared = prepare(job.config, decode=False)
+    for line in [*first_screen(prepared, job.config["name"], job.choices), *audit_summary(prepared)]:
+        _say(line)
+    seconds = estimate_seconds(prepared)
+    total = f", {trials} trials about {_duration(seconds * trials)}" if trials > 1 else ""
+    _say(f"cost      about {_duration(seconds)}{total}; nothing was started")
+    if as_json:
+        print(json.dumps({"status": "dry-run", "trials": trials, "seconds": round(seconds * trials, 1)}))
+    return 0
+
+
+def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from tune.run_dir import is_alive
+
+    name = run_id(run_dir)
+    if record["status"] == "done":
+        raise ConfigError(Problem(name, "this run is done; nothing is left to resume"))
+    if record["status"] == "running" and is_alive(record):
+        raise ConfigError(Problem(name, f"this run is still running, as process {record['pid']}"))
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    for word in overrides:
+        key, _, text = word.lstrip("+").partition("=")
+        value, scheduler = yaml.safe_load(text), record["choices"].get("scheduler")
+        if key == "data.workers" and isinstance(value, int) and value >= 0:
+            config["data"]["workers"] = value
+        elif key == "epochs" and isinstance(value, int) and value > 0 and scheduler in ("constant", "plateau"):
+            config["epochs"] = value
+        else:
+            raise ConfigError(
+                Problem(
+                    key,
+                    f"a resumed run keeps its own config. To continue it: tune resume {name}. To start anew from its "
+                    f"weights: tune run backbone.weights=run:{name} {word}. May change: {MAY_CHANGE_ON_RESUME}",
+                    "command line",
+                )
+            )
+    return config
+
+
+def _tell(outcome: Outcome, as_json: bool) -> int:
+    """Print how a run ended, and what to do next."""
+    name = run_id(outcome.run_dir)
+    if outcome.status == "done":
+        print(_result_line(outcome))
+        print(f"done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}     use it: tune.load(\"{name}\")")
+    else:
+        next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
+        log = f"log: {shown(outcome.run_dir / 'run.log')}"
+        _say(f"{outcome.status}: {outcome.cause}   {next_step or log}")
+    if as_json:
+        answer = {
+            "run_dir": str(outcome.run_dir),
+            "status": outcome.status,
+            "cause": outcome.cause,
+            "seconds": outcome.seconds,
+            "metrics": outcome.metrics,
+        }
+        print(json.dumps(answer))
+    return outcome.exit_code
+
+
+def _result_line(outcome: Outcome) -> str:
+    part = "test" if "test/accuracy" in outcome.metrics else "val"
+    words = []
+    for name in ("accuracy", "balanced_accuracy", "auroc", "f1", "f1_macro"):
+        key = f"{part}/{name}"
+        if key in outcome.metrics and not (name == "f1_macro" and f"{part}/f1" in outcome.metrics):
+            low_high = outcome.intervals.get(key)
+            between = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
+            words.append(f"{name} {outcome.metrics[key]:.3f}{between}")
+    return f"{part:<9} {'   '.join(words)}   n = {outcome.counts.get(part, 0)}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,298 @@
+"""From words to the plain dict that a run receives.
+
+    composed = compose(ConfigTree(), ["experiment=quickstart", "lr=1e-3"])
+    trials = expand(ConfigTree(), ["experiment=quickstart", "lr=1e-3,1e-2", "freeze=deep,mid"])
+
+Hydra's Compose API does the composing, once per distinct choice of groups; values of single keys go onto copies. The
+command line beats the experiment, which beats the options, which beat run.yaml.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tune.config import files, overrides, provenance
+from tune.config.habits import nearest
+from tune.config.overrides import Axis, Change
+from tune.config.tree import ConfigTree
+from tune.errors import ConfigError, Problem
+
+__all__ = ["Composed", "ConfigTree", "compose", "expand"]
+
+
+@dataclass
+class Composed:
+    """One run, composed.
+
+    Args:
+        cfg: the whole config, plain and resolved.
+        origin: who wrote a dotted key: "command line", FILE:LINE, or "" for nobody.
+        overrides: the words that give this config again.
+        swept: those of them that differ between the trials of a sweep.
+        choices: the option of every group, `experiment` included if there is one.
+        shadowed: options for which the user's file stood before a shipped one, as `group/option`.
+        problems: what went wrong on the way; `check` reports them with its own.
+        missing: groups whose option does not exist; what would stand below them is not known.
+        tree: where all of it was found.
+    """
+
+    cfg: dict[str, Any]
+    origin: Callable[[str], str]
+    overrides: list[str]
+    choices: dict[str, str]
+    tree: ConfigTree
+    swept: list[str] = field(default_factory=list)
+    shadowed: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Base:
+    """What Hydra gives for one choice of groups; values may still hold `${…}`."""
+
+    cfg: dict[str, Any]
+    choices: dict[str, str]
+    shadowed: list[str]
+    has_interpolations: bool
+    origin: Callable[[str], str]
+
+
+def compose(tree: ConfigTree, words: list[str]) -> Composed:
+    """One run.
+
+    Raises:
+        ConfigError: if a file cannot be read, or Hydra cannot put the files together.
+    """
+    axes, problems = overrides.parse(tree, words)
+    for axis in axes:
+        if axis.is_swept:
+            problems.append(_needs_multirun(axis))
+    changes = [axis.changes[0] for axis in axes]
+    composer = _Composer(tree)
+    composed = composer.run(changes, words, [])
+    composed.problems = problems + composed.problems
+    return composed
+
+
+def expand(tree: ConfigTree, words: list[str]) -> list[Composed]:
+    """All trials of a sweep, the last key varying fastest.
+
+    An experiment's own `sweep.params` are expanded too, inside those of the command line; a key that the command line
+    sets is taken from there.
+
+    Raises:
+        ConfigError: as `compose`; and if the words cannot be read, since it is unknown then what to expand.
+    """
+    axes, problems = overrides.parse(tree, words)
+    if problems:
+        raise ConfigError(*problems)
+    composer = _Composer(tree)
+    given = {axis.changes[0].target for axis in axes}
+    trials: list[Composed] = []
+    for picked in itertools.product(*(axis.changes for axis in axes)):
+        swept = [change.text for change, axis in zip(picked, axes, strict=True) if axis.is_swept]
+        words = [change.text for change in picked]
+        outer = composer.run(list(picked), words, swept)
+        inner, problems = _params(tree, outer, given)
+        if problems or not inner:
+            outer.problems += problems
+            trials.append(outer)
+            continue
+        for more in itertools.product(*(axis.changes for axis in inner)):
+            texts = [change.text for change in more]
+            varying = [change.text for change, axis in zip(more, inner, strict=True) if axis.is_swept]
+            trials.append(composer.run([*picked, *more], words + texts, swept + varying))
+    return trials
+
+
+class _Composer:
+    """Composes each choice of groups once."""
+
+    def __init__(self, tree: ConfigTree) -> None:
+        self.tree = tree
+        self.bases: dict[tuple[str, ...], _Base] = {}
+        self.known = _groups_of_run(tree)
+
+    def run(self, changes: list[Change], words: list[str], swept: list[str]) -> Composed:
+        problems: list[Problem] = []
+        missing: set[str] = set()
+        choices: list[Change] = []
+        for change in changes:
+            if change.is_choice:
+                wrong = _wrong_choice(self.tree, change)
+                if wrong is None:
+                    choices.append(overrides.as_choice(change, self.known))
+                else:
+                    problems.append(wrong)
+                    missing.add(change.group)
+        base = self._base(tuple(choice.text for choice in choices))
+        cfg = deepcopy(base.cfg)
+        for change in changes:
+            if not change.is_choice:
+                wrong = overrides.apply(change, cfg)
+                if wrong is not None:
+                    problems.append(wrong)
+        origin = provenance.with_changes(changes, base.origin)
+        if base.has_interpolations or any("${" in word for word in words):
+            cfg, wrong = _resolved(cfg, origin)
+            problems += wrong
+        if cfg.get("name") is None:
+            cfg["name"] = base.choices.get("experiment", "run").replace("/", "-")
+        return Composed(
+            cfg=cfg,
+            origin=origin,
+            overrides=list(words),
+            choices=dict(base.choices),
+            tree=self.tree,
+            swept=swept,
+            shadowed=base.shadowed,
+            problems=problems,
+            missing=missing,
+        )
+
+    def _base(self, choices: tuple[str, ...]) -> _Base:
+        if choices not in self.bases:
+            self.bases[choices] = _compose(self.tree, choices)
+        return self.bases[choices]
+
+
+def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
+    with tree.active():
+        try:
+            whole = hydra_compose("run", overrides=list(choices), return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
+            raise ConfigError(_from_hydra(tree, error)) from error
+    known = whole.hydra.runtime.choices
+    picked = {str(group): str(known[group]) for group in known if not str(group).startswith("hydra/")}
+    cfg: Any = OmegaConf.to_container(whole, resolve=False)
+    del cfg["hydra"]
+    shadowed = [] if not tree.shadows("", "run") else ["run"]
+    for group, option in picked.items():
+        folder = group.partition("@")[0]
+        if option in tree.options(folder) and tree.shadows(folder, option):
+            shadowed.append(f"{folder}/{option}")
+    return _Base(
+        cfg=cfg,
+        choices={group: option for group, option in picked.items() if option != "None"},
+        shadowed=shadowed,
+        has_interpolations="${" in str(cfg),
+        origin=provenance.of_files(tree, choices),
+    )
+
+
+def _groups_of_run(tree: ConfigTree) -> set[str]:
+    defaults = files.read(tree.file("", "run")).data.get("defaults") or []
+    return {str(next(iter(entry))).split(" ")[-1] for entry in defaults if isinstance(entry, dict) and entry}
+
+
+def _params(tree: ConfigTree, composed: Composed, given: set[str]) -> tuple[list[Axis], list[Problem]]:
+    """The axes of `sweep.params`, without the keys that the command line sets itself."""
+    sweep = composed.cfg.get("sweep")
+    params = sweep.get("params") if isinstance(sweep, dict) else None
+    axes: list[Axis] = []
+    problems: list[Problem] = []
+    for key, value in (params if isinstance(params, dict) else {}).items():
+        if str(key).replace("/", ".") in given:
+            continue
+        word = f"{key}=choice({','.join(str(item) for item in value)})" if isinstance(value, list) else f"{key}={value}"
+        where = composed.origin(f"sweep.params.{key}")
+        if str(key).split("@")[0] in ("experiment", "sweep") or str(key).startswith("sweep."):
+            problems.append(Problem(f"sweep.params.{key}", "cannot be swept from inside an experiment", where))
+            continue
+        found, wrong = overrides.parse(tree, [word], where)
+        axes += found
+        problems += wrong
+    return axes, problems
+
+
+def _needs_multirun(axis: Axis) -> Problem:
+    change = axis.changes[0]
+    values = ",".join(each.text.partition("=")[2] for each in axis.changes)
+    text = f"{values} is several values: use -m to run each, or quote it if it is one: '{change.key}=\"{values}\"'"
+    return Problem(change.key, text, change.where)
+
+
+def _wrong_choice(tree: ConfigTree, change: Change) -> Problem | None:
+    if change.sign == "~" or change.value is None:
+        return None
+    if not tree.is_group(change.group):
+        close = nearest(change.group, [*tree.groups(), "experiment"])
+        hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join([*tree.groups(), 'experiment'])}"
+        return Problem(change.group, f"is no group of options.{hint}", change.where)
+    options = tree.options(change.group)
+    for option in change.value if isinstance(change.value, list) else [change.value]:
+        if str(option).removesuffix(".yaml") not in options:
+            return Problem(change.group, no_option(tree, change.group, str(option)), change.where)
+    return None
+
+
+def no_option(tree: ConfigTree, group: str, option: str) -> str:
+    """What to say when a group has no such option: the nearest ones, and where they were looked for."""
+    options = tree.options(group)
+    close = nearest(option, options)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(options) or 'none'}."
+    return f"no option is called {option!r}. {hint}  Looked in {', '.join(files.shown(f / group) for f in tree.folders)}"
+
+
+def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> tuple[dict[str, Any], list[Problem]]:
+    """Fill in `${…}`; what cannot be is left as it stands and reported, key by key."""
+    problems: list[Problem] = []
+    while True:
+        try:
+            return OmegaConf.to_container(OmegaConf.create(cfg), resolve=True), problems  # type: ignore[return-value]
+        except OmegaConfBaseException as error:
+            key = str(error.full_key or "")
+            text = str(error.msg or error).splitlines()[0]
+            problems.append(Problem(key, text, origin(key) if key else ""))
+            if not key or overrides.apply(Change("", "", _dotted(key), None, False), cfg) is not None:
+                return cfg, problems
+
+
+def _dotted(key: str) -> str:
+    return re.sub(r"\[(\w+)\]", r".\1", key)
+
+
+def _from_hydra(tree: ConfigTree, error: Exception) -> Problem:
+    """Hydra's complaint about files that do not fit together, as one of ours with file and line."""
+    text = str(error.__cause__ or error).strip()
+    found = re.search(r"In '([^']+)'", text)
+    parent = found[1].removesuffix(".yaml") if found else "run"
+    lost = re.search(r"Could not (?:find|load|override) '([^']+)'", text)
+    first = re.sub(r"^In '[^']+': ", "", text.splitlines()[0])
+    if lost is None:
+        return Problem(parent, first, provenance.place(tree, parent))
+    group, _, option = lost[1].rpartition("/")
+    if "override" in lost[0]:
+        known = sorted(_groups_of_run(tree))
+        close = nearest(lost[1], known)
+        hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}"
+        return Problem(lost[1], f"is no group of the run.{hint}", provenance.place(tree, parent, lost[1]))
+    while "/" in group and not tree.is_group(group):
+        group, _, folder = group.rpartition("/")
+        option = f"{folder}/{option}"
+    if group.startswith("experiment/"):
+        group, option = "experiment", f"{group.removeprefix('experiment/')}/{option}"
+    return Problem(group, no_option(tree, group, option), provenance.place(tree, parent, group, option))
+
+
+def folder_of(path: Path) -> tuple[Path, str, str] | None:
+    """The config folder, group and option that a YAML file stands for; None if it lies in no config folder."""
+    path = path.absolute()
+    for depth in range(len(path.parts) - 2, 0, -1):
+        group = path.parts[depth]
+        root = Path(*path.parts[:depth])
+        if group == "experiment" or (ConfigTree().is_group(group) and group != "conf"):
+            return root, group, path.relative_to(root / group).with_suffix("").as_posix()
+    return None

@@ -1,0 +1,28 @@
+"""The keys that every ``data`` option takes besides those of its reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from tune.data.splits import Split
+from tune.ranges import Range
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What happens to the rows after they are read.
+
+    Args:
+        split: which rows train, validate and test.
+        unreadable: what to do about an image that cannot be decoded: stop and list all (``error``), or go on without them
+            and list all (``skip``).
+        workers: processes that read images ahead; 0 reads in the training process. Results do not depend on it.
+        fit: how an image gets the network's input size: ``crop`` the middle after the shorter side fits, ``stretch`` both
+            sides, or shrink until it fits and ``pad`` with the mean colour.
+    """
+
+    split: Split = field(default_factory=Split)
+    unreadable: Literal["error", "skip"] = "error"
+    workers: Annotated[int, Range("[0, 256]")] = 0
+    fit: Literal["crop", "stretch", "pad"] = "crop"

@@ -1,0 +1,46 @@
+"""Dropout whose mask follows from (seed, step, layer), so that resume and fused sweeps draw the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, final
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@final
+class KeyedDropout(nn.Module):
+    """Zeroes a share `p` of the values and scales the others by 1 / (1 - p), in training only.
+
+    The mask is drawn from a generator of its own, seeded by `key`; the global random state is neither read nor moved.
+    `Network.set_step` sets the key. Without one (a network used outside training) and on XLA devices, which have no
+    such generators, this is PyTorch's dropout.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.key: tuple[int, int, int] | None = None
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return values
+        if self.key is None or values.device.type == "xla":
+            return F.dropout(values, self.p)
+        generator = torch.Generator(values.device).manual_seed(_hash(self.key))
+        kept = torch.empty_like(values).bernoulli_(1 - self.p, generator=generator)
+        return values * kept / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def _hash(key: tuple[int, int, int]) -> int:
+    """63 bits that differ in half their places for neighbouring keys."""
+    digest = hashlib.blake2b(",".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, final
+
+from torch import nn
+
+from tune.errors import ConfigError
+from tune.models.heads.dropout import KeyedDropout
+from tune.models.heads.linear import output_layer
+from tune.models.interface import Head
+from tune.ranges import Range
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+@final
+class MlpHead(Head):
+    """Hidden layers before the last linear one; dropout in front of every linear layer.
+
+    Args:
+        feature_dim: D, from the backbone.
+        num_classes: K, from the data.
+        hidden: number of units of each hidden layer, from the backbone to the output.
+        activation: after each hidden layer.
+        dropout: share of each linear layer's inputs that are dropped in training, from `regularize.dropout`.
+
+    Raises:
+        ConfigError: if there is no hidden layer, or an empty one.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int,
+        hidden: list[Annotated[int, Range("[1, inf)")]],
+        activation: Literal["relu", "gelu", "silu", "tanh"] = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not hidden or min(hidden) < 1:
+            raise ConfigError(f"head.hidden: {hidden} must hold positive numbers of units. Without any: head=linear.")
+        layers: list[nn.Module] = []
+        for num_inputs, num_outputs in zip([feature_dim, *hidden], hidden, strict=False):
+            layers += [KeyedDropout(dropout), nn.Linear(num_inputs, num_outputs), _ACTIVATIONS[activation]()]
+        self.hidden = nn.Sequential(*layers, KeyedDropout(dropout))
+        self.linear = output_layer(hidden[-1], num_classes)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.hidden(features)  # (B, E)
+        return embedding, self.linear(embedding)  # (B, K)

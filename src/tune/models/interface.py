@@ -1,0 +1,61 @@
+"""What every backbone and every head promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How images must look before they enter a backbone.
+
+    Args:
+        size: height and width, pixels.
+        mean: per channel, for pixels of 0-1.
+        std: per channel, for pixels of 0-1.
+        interpolation: "bilinear", "bicubic" …, as the weights were trained.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+
+class Backbone(nn.Module, ABC):
+    """Turns images (B, C, H, W) into features (B, D).
+
+    Attributes:
+        feature_dim: D.
+        input: what the images must look like.
+        layers: ordered from input to output: name of a layer → names of its parameters and buffers, relative to the
+            backbone. Every one is in exactly one layer. The one notion of depth that freezing, rates per layer and
+            the cut of the frozen prefix share. No layer is called "head".
+        weights_source: where the weights come from, as part of a sentence.
+        weights_digest: sha256 of the loaded weights, empty when they are random.
+    """
+
+    feature_dim: int
+    input: InputSpec
+    layers: dict[str, list[str]]
+    weights_source: str
+    weights_digest: str
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, D) of images (B, C, H, W)."""
+
+
+class Head(nn.Module, ABC):
+    """Turns features into an embedding and logits. Runs in the precision of its weights, never under autocast."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding (B, E), the input of the last linear layer, and logits (B, K) of features (B, D)."""

@@ -1,0 +1,57 @@
+"""How long a run would take, from a few batches of it."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from tune.train.prepare import Prepared
+
+
+def estimate_seconds(prepared: Prepared, batches: int = 3) -> float:
+    """Seconds for all epochs with their validation, and the test, from the time of a few batches of each.
+
+    The first batch, which warms up, is not counted. The network is changed by this, so it is of no use afterwards.
+    """
+    learner, data = prepared.learner, prepared.data
+    phase = prepared.phases[-1]  # the dearest: everything that ever trains
+    learner.phase = phase
+    from tune.models.freeze import apply_phase
+
+    apply_phase(prepared.network, phase, prepared.plan.norm)
+    device = {"cuda": "cuda", "mps": "mps"}.get(prepared.device, "cpu")
+    learner.to(device)
+    optimizer = learner.make_optimizer(learner.configure_optimizers_groups())
+    learner.train()
+
+    def step(batch) -> None:
+        moved = learner.on_after_batch_transfer(batch, 0)["target"]
+        loss = learner.loss(prepared.network(moved.images.to(device)), moved)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def look(batch) -> None:
+        with torch.no_grad():
+            prepared.network(batch["target"].images.to(device))
+
+    training = _per_batch(data.train_dataloader(), step, batches)
+    learner.eval()
+    validation = _per_batch(data.val_dataloader(), look, batches)
+    epochs = prepared.config["epochs"]
+    test = len(data.test_dataloader()) * validation
+    return epochs * (len(data.train_dataloader()) * training + len(data.val_dataloader()) * validation) + test
+
+
+def _per_batch(loader, act, batches: int) -> float:
+    started, counted = 0.0, 0
+    for number, batch in enumerate(islice(iter(loader), batches + 1)):
+        if number == 1:
+            started = time.monotonic()
+        act(batch)
+        counted = number
+    return (time.monotonic() - started) / counted if counted else 0.0

@@ -1,0 +1,268 @@
+"""READ THIS FIRST: the story of a run on one page.
+
+    prepare      read the labels, decode every image once, split; build the network, what is frozen, the learner
+    announce     the first screen
+    begin        make the run folder: config.yaml, overrides.txt, run.json with status "running"
+    fit          Lightning trains and validates every epoch; the best and the last are kept
+    finish       the best weights are tested, predictions and metrics written, run.json gets the result
+
+`execute` tells it for one run, in the process that called it. A sweep calls `run_trial` in a process of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pytorch_lightning.callbacks import EarlyStopping
+
+from tune.errors import ConfigError, Diverged, Problem, RunError, TuneError
+from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
+from tune.evaluate.predict import write_predictions
+from tune.models.weights_file import WeightsFile, describe
+from tune.run_dir import atomic_write, create_run_dir, read_json
+from tune.train import screen
+from tune.train.audit import FreezeAudit
+from tune.train.callbacks import FiniteLoss, History, KeepBest, Progress
+from tune.train.interrupt import Interrupted, interruptible
+from tune.train.loggers import build_loggers, quiet_lightning
+from tune.train.objective import is_maximized
+from tune.train.prepare import Prepared, describe_network, prepare
+from tune.train.ranks import Ranks
+from tune.train.record import Record, facts_of, masked
+from tune.train.trainer import build_trainer, world_size
+
+Say = Callable[[str], None]
+LOG = logging.getLogger("tune")
+
+
+@dataclass
+class Job:
+    """One run that was asked for, as plain data.
+
+    Args:
+        config: the composed and checked config.
+        overrides: words of the command line that made it.
+        choices: option chosen in each group.
+        run_dir: its folder, where it has one already (a trial, a resumed run).
+        resume: go on from the last checkpoint in `run_dir`.
+        record: what run.json of a trial in a sweep must hold besides; empty for a run on its own.
+    """
+
+    config: dict[str, Any]
+    overrides: list[str] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
+    run_dir: str = ""
+    resume: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """How a run ended: its folder and what run.json says of it."""
+
+    run_dir: Path
+    status: str
+    exit_code: int
+    cause: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def execute(job: Job, say: Say) -> Outcome:
+    """Run one experiment from its config to its result.
+
+    Args:
+        job: what to run.
+        say: prints a line for the user.
+
+    Raises:
+        ConfigError: if it cannot start; then no run folder exists.
+    """
+    ranks = Ranks(world_size(job.config["trainer"]), follow=lambda run_dir: _follow(job, run_dir))
+    try:
+        prepared = prepare(job.config)
+        for line in screen.first_screen(prepared, job.config["name"], job.choices):
+            say(line)
+        run_dir, record = _begin(job, prepared)
+    except BaseException:
+        ranks.stop(kill=True)
+        raise
+    say(screen.where(run_dir))
+    with _logged(run_dir, echo=bool(job.record)), interruptible():
+        _note_audit(prepared, say)
+        ranks.start(run_dir, on_death=lambda cause: _die(record, cause))
+        try:
+            result = _train(job, prepared, run_dir, say)
+            record.end("done", 0, **result)
+        except BaseException as error:
+            ranks.stop(kill=True)
+            status, code, cause = _judge(error)
+            LOG.error("the run ended: %s", cause, exc_info=error)
+            record.end(status, code, cause)
+        else:
+            ranks.stop()
+    return outcome_of(run_dir)
+
+
+def run_trial(job: dict[str, Any]) -> int:
+    """One trial of a sweep: `execute` in a process and a folder of its own. Returns the exit code."""
+    asked = Job(**job)
+    run_dir = Path(asked.run_dir)
+    try:
+        return execute(asked, lambda line: print(line, file=sys.stderr, flush=True)).exit_code
+    except TuneError as error:
+        record = Record(run_dir, {"name": asked.config["name"], "overrides": asked.overrides, **asked.record})
+        record.end("failed", error.exit_code, str(error))
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+
+
+def outcome_of(run_dir: Path) -> Outcome:
+    """What run.json says came of a run."""
+    record = read_json(run_dir / "run.json")
+    known = {key: record[key] for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds") if key in record}
+    return Outcome(run_dir, **known)
+
+
+def _begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
+    """Make the run folder, or take up the one of a run that is resumed."""
+    facts = facts_of(prepared, job)
+    if job.resume:
+        run_dir = Path(job.run_dir)
+        before = read_json(run_dir / "run.json")
+        for key, what in (("data", "the data"), ("weights", "the backbone's weights")):
+            if before[key] != facts[key]:
+                raise ConfigError(Problem(str(run_dir), f"{what} changed since this run began; start it anew instead"))
+        record = Record(run_dir, facts, seconds_before=before.get("seconds", 0.0))
+    else:
+        run_dir = Path(job.run_dir) if job.run_dir else create_run_dir(Path(job.config["output"]), job.config["name"])
+        run_dir.mkdir(parents=True, exist_ok=True)
+        record = Record(run_dir, facts)
+        atomic_write(run_dir / "config.yaml", yaml.safe_dump(masked(job.config), sort_keys=False))
+        atomic_write(run_dir / "overrides.txt", "".join(f"{word}\n" for word in job.overrides))
+        describe(run_dir, describe_network(prepared, partial=bool(job.record)))
+    record.start()
+    return run_dir, record
+
+
+def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, Any]:
+    """Fit, then test the best. Returns what run.json tells of it."""
+    config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
+    weights = WeightsFile(run_dir, prepared.frozen if job.record else frozenset())
+    keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
+    callbacks = [FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
+    if patience := prepared.regularize.early_stopping:
+        mode = "max" if is_maximized(config["objective"]) else "min"
+        gain = prepared.regularize.min_delta
+        callbacks.append(EarlyStopping(config["objective"], gain, patience, mode=mode, check_finite=False))
+    trainer = build_trainer(
+        {**config["trainer"], "accelerator": {"cuda": "gpu", "xla": "tpu"}.get(prepared.device, prepared.device)},
+        epochs=config["epochs"],
+        precision=prepared.precision.trainer,
+        callbacks=[*callbacks, keep],
+        loggers=build_loggers(config["logger"], run_dir, config["name"], say) if prepared.data.rank == 0 else [],
+        root=run_dir,
+    )
+    resumed = last if job.resume and last.exists() else None
+    with quiet_lightning():
+        trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
+        best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+        prepared.learner.load_state_dict(best["state_dict"])
+        result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
+        if len(prepared.parts.test):
+            trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
+            result = _with_test(result, prepared, run_dir, float(trainer.callback_metrics["test/loss"]))
+    if job.record and prepared.data.rank == 0:
+        for path in (run_dir / "checkpoints").iterdir():
+            path.unlink()  # a finished trial keeps its result and what it learned, not the state of its optimizer
+    return result
+
+
+def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, loss: float) -> dict[str, Any]:
+    """Add metrics, intervals, counts and the confusion matrix of the test part; write its predictions."""
+    index, labels, probs = prepared.learner.measured["test"]
+    if prepared.data.rank == 0:
+        path = run_dir / "predictions" / "test.csv"
+        write_predictions(path, prepared.table.names, prepared.table.classes, index, labels, probs)
+    named = {f"test/{name}": value for name, value in measure(probs, labels).items()}
+    between = {f"test/{name}": value for name, value in measure_intervals(probs, labels).items()}
+    return result | {
+        "metrics": result["metrics"] | named | {"test/loss": loss},
+        "intervals": between,
+        "counts": {part: len(prepared.parts.rows(part)) for part in ("train", "val", "test")},
+        "confusion": confusion_matrix(probs, labels).tolist(),
+    }
+
+
+def _follow(job: Job, run_dir: Path) -> None:
+    """The same story on another rank of a distributed run: everything but the telling."""
+    with _logged(run_dir, echo=True):
+        _train(job, prepare(job.config, decode=False), run_dir, say=lambda line: None)
+
+
+def _note_audit(prepared: Prepared, say: Say) -> None:
+    for line in screen.audit_summary(prepared):
+        say(line)
+    for line in screen.audit_table(prepared):
+        LOG.info(line)
+
+
+def _judge(error: BaseException) -> tuple[str, int, str]:
+    """Status, exit code and cause of whatever ended a run."""
+    if isinstance(error, Interrupted):
+        return "interrupted", error.exit_code, str(error)
+    if isinstance(error, Diverged):
+        return "diverged", error.exit_code, str(error)
+    if isinstance(error, (TuneError, RunError)):
+        return "failed", 1, str(error)
+    text = str(error).strip().splitlines()
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error):
+        return "failed", 1, "out of memory"
+    return "failed", 1, f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _die(record: Record, cause: str) -> None:
+    """Another rank is gone: this one would wait for it for ever, in code that hears no signal."""
+    record.end("failed", 1, cause)
+    print(f"error: {cause}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+class _logged:  # noqa: N801  # used like a function
+    """Sends warnings and log lines to run.log while a run runs.
+
+    Args:
+        run_dir: the run folder.
+        echo: standard error is run.log already, as in a trial.
+    """
+
+    def __init__(self, run_dir: Path, echo: bool) -> None:
+        self.handler = logging.StreamHandler(sys.stderr) if echo else logging.FileHandler(run_dir / "run.log")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def __enter__(self) -> None:
+        self.level = logging.getLogger().level
+        logging.getLogger().addHandler(self.handler)
+        logging.getLogger().setLevel(logging.INFO)
+        self.show = warnings.showwarning
+        logging.captureWarnings(True)
+
+    def __exit__(self, *error: object) -> None:
+        logging.captureWarnings(False)
+        warnings.showwarning = self.show
+        logging.getLogger().removeHandler(self.handler)
+        logging.getLogger().setLevel(self.level)
+        self.handler.close()
+
+

@@ -1,0 +1,176 @@
+"""The LightningModule: what happens to one batch, one epoch, one optimizer."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, final
+
+import pytorch_lightning as pl
+import torch
+
+from tune.data.seeds import seed_of
+from tune.evaluate.metrics import measure
+from tune.evaluate.predict import Predictions
+from tune.models.freeze import apply_phase, set_modes
+from tune.train.groups import parameter_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
+
+    from tune.batch import Batch, Output
+    from tune.models.freeze import FreezePlan, Phase
+    from tune.models.network import Network
+    from tune.transfer.interface import Transfer
+
+
+@final
+class Learner(pl.LightningModule):
+    """Trains a network by a transfer method under a freeze plan.
+
+    Everything that is drawn at random in a step follows from (seed, epoch, batch), so that a resumed run goes on
+    exactly as if nothing had happened.
+
+    Args:
+        network: backbone and head.
+        loss: (output, batch) → scalar; parameters of its own train with the network.
+        transfer: gives the terms of the training loss.
+        penalties: terms that look at the weights, by name.
+        plan: which layers train, when, and at which share of `lr`.
+        phases: the plan, worked out for this network and number of epochs.
+        lr: rate of the head, per step of the optimizer.
+        weight_decay: for weights with more than one dimension.
+        make_optimizer: (groups, lr, weight_decay) → optimizer.
+        make_schedule: optimizer → Lightning's schedule dictionary.
+        seed: of the training.
+        autocast: dtype of an autocast around each forward pass, where Lightning has none for the device.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Any,
+        transfer: Transfer,
+        penalties: Mapping[str, Callable[[nn.Module], Tensor]],
+        plan: FreezePlan,
+        phases: list[Phase],
+        *,
+        lr: float,
+        weight_decay: float,
+        make_optimizer: Callable[..., torch.optim.Optimizer],
+        make_schedule: Callable[[torch.optim.Optimizer], dict[str, Any]],
+        seed: int,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.loss, self.transfer, self.penalties = network, loss, transfer, penalties
+        self.plan, self.phases, self.phase = plan, phases, phases[0]
+        self.base_lr, self.weight_decay = lr, weight_decay
+        self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
+        self.seed, self.autocast = seed, autocast
+        self.predictions = Predictions()
+        self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        self.plateau: Any = None
+        transfer.prepare(network, loss)
+        apply_phase(network, self.phase, plan.norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W); for graphs and loggers, training uses the network itself."""
+        return self.network(images).logits
+
+    def train(self, mode: bool = True) -> Learner:
+        """As always, but what is frozen stays in eval mode: statistics move even without a gradient."""
+        super().train(mode)
+        if mode:
+            set_modes(self.network, self.phase, self.plan.norm)
+        return self
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer over everything that ever trains, from the first step; frozen parameters have no gradient."""
+        groups = parameter_groups(self.network, self.loss, self.plan, self.phases, self.base_lr, self.weight_decay)
+        optimizer = self.make_optimizer(groups)
+        schedule = self.make_schedule(optimizer)
+        if schedule["interval"] == "epoch":  # stepped here, so that a checkpoint at the end of an epoch holds its state
+            self.plateau = schedule
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_train_epoch_start(self) -> None:
+        """Enter the phase of this epoch."""
+        self.phase = [phase for phase in self.phases if phase.start_epoch <= self.current_epoch][-1]
+        apply_phase(self.network, self.phase, self.plan.norm)
+        self.train()
+        self.transfer.each_epoch(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Key every draw of this step."""
+        key = seed_of(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(key)
+        self.network.set_step(self.seed, self.current_epoch * self.trainer.num_training_batches + batch_idx)
+
+    def on_after_batch_transfer(self, batch: dict[str, Batch], dataloader_idx: int) -> dict[str, Batch]:
+        """Channels last: the layout that convolutions are fastest in."""
+        for part in batch.values():
+            part.images = part.images.contiguous(memory_format=torch.channels_last)
+        return batch
+
+    def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
+        with self._autocast():
+            terms = self.transfer.terms(self.network, batches, self.progress)
+        terms |= {name: penalty(self.network) for name, penalty in self.penalties.items()}
+        rows = len(next(iter(batches.values())).labels)
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in terms.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=rows,
+            sync_dist=self.trainer.world_size > 1,
+        )
+        return torch.stack(list(terms.values())).sum()
+
+    def validation_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
+        self._predict(batches["target"])
+
+    def test_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
+        self._predict(batches["target"])
+
+    def on_validation_epoch_end(self) -> None:
+        self._measure("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._measure("test")
+
+    def on_train_epoch_end(self) -> None:
+        if self.plateau is not None:
+            self.plateau["scheduler"].step(self.trainer.callback_metrics[self.plateau["monitor"]])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.plateau is not None:
+            checkpoint["plateau"] = self.plateau["scheduler"].state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._loaded_plateau = checkpoint.get("plateau")
+
+    def on_fit_start(self) -> None:
+        if self.plateau is not None and (state := getattr(self, "_loaded_plateau", None)):
+            self.plateau["scheduler"].load_state_dict(state)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is behind us."""
+        return self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
+
+    def _predict(self, batch: Batch) -> None:
+        with self._autocast():
+            output: Output = self.network(batch.images)
+        self.predictions.add(batch.index, batch.labels, output.logits, self.loss(output, batch))
+
+    def _measure(self, part: str) -> None:
+        index, labels, probs, loss = self.predictions.gather()
+        self.measured[part] = (index, labels, probs)
+        values = {"loss": loss} | (measure(probs, labels) if bool(torch.isfinite(probs).all()) else {})
+        self.log_dict({f"{part}/{name}": value for name, value in values.items()}, rank_zero_only=False)

@@ -1,0 +1,103 @@
+"""Lightning's own loggers, held so that one which fails costs its own lines and never the run."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, final
+
+from pytorch_lightning.loggers import Logger
+
+from tune.config.build import build
+from tune.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@final
+class SafeLogger(Logger):
+    """Hands everything to another logger until that fails; then says so once and goes on without it.
+
+    Args:
+        inner: the logger.
+        say: prints a line.
+    """
+
+    def __init__(self, inner: Logger, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.inner, self.say, self.works = inner, say, True
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._try("log_metrics", metrics, step)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self._try("log_hyperparams", params)
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        self._try("log_graph", model, input_array)
+
+    def save(self) -> None:
+        self._try("save")
+
+    def finalize(self, status: str) -> None:
+        self._try("finalize", status)
+
+    def _try(self, method: str, *arguments: Any) -> None:
+        if not self.works:
+            return
+        try:
+            getattr(self.inner, method)(*arguments)
+        except Exception as error:  # whatever a logging service throws, it must not cost the run
+            self.works = False
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self.say(f"warning: the logger {type(self.inner).__name__} failed and is off: {first}")
+
+
+def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[[str], None]) -> list[Logger]:
+    """Make the logger of a `logger` node, with its files in the run folder. An empty node has none.
+
+    Raises:
+        MissingExtra: if its package is not installed.
+    """
+    if "_target_" not in node:
+        return []
+    kind = node["_target_"].rsplit(".", 1)[-1]
+    package = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}[kind]
+    facts: dict[str, Any] = {
+        "TensorBoardLogger": {"save_dir": str(run_dir), "name": "", "version": "tensorboard"},
+        "MLFlowLogger": {"save_dir": str(run_dir / "mlflow"), "experiment_name": name, "run_name": run_dir.name},
+        "WandbLogger": {"save_dir": str(run_dir), "project": "tune", "name": f"{name}-{run_dir.name}"},
+    }[kind]
+    facts = {key: value for key, value in facts.items() if key not in node}
+    try:
+        return [SafeLogger(build(node, **facts), say)]
+    except ImportError as error:
+        raise MissingExtra("logger", package, package) from error
+    except Exception as error:  # a server that does not answer, a full disk: the run matters more
+        say(f"warning: the logger {kind} could not start and is off: {error}")
+        return []
+
+
+@contextlib.contextmanager
+def quiet_lightning():
+    """Keep Lightning's adverts off the screen; warnings go to run.log."""
+    import logging
+
+    names = ["pytorch_lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,178 @@
+"""From the plain config to the parts of a run: data, network, freeze plan, loss, learner. Nothing is written here.
+
+Whatever cannot run is refused here, before the run folder exists.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tune.config.build import build
+from tune.data.module import ImageData
+from tune.data.options import separate
+from tune.data.splits import Parts, check, split_rows
+from tune.data.table import Table
+from tune.data.unreadable import drop_unreadable
+from tune.errors import ConfigError, DataError
+from tune.losses.penalties import L1, L2
+from tune.models.freeze import FreezePlan, Phase
+from tune.models.network import Network
+from tune.train.learner import Learner
+from tune.train.precision import Precision, choose_precision
+from tune.train.regularize import Regularize
+from tune.train.rows import read_rows
+from tune.train.trainer import device_type, world_size
+
+
+@dataclass
+class Prepared:
+    """A run that can start."""
+
+    config: dict[str, Any]
+    table: Table
+    parts: Parts
+    skipped: list[tuple[str, str]]
+    data: ImageData
+    network: Network
+    plan: FreezePlan
+    phases: list[Phase]
+    learner: Learner
+    device: str
+    precision: Precision
+    regularize: Regularize
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Names of the network's tensors that no phase of this run changes."""
+        if self.plan.norm == "train":
+            return frozenset()
+        trained = frozenset().union(*(phase.trained for phase in self.phases))
+        return frozenset(name for layer, names in self.network.layers.items() if layer not in trained for name in names)
+
+
+def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts, list[tuple[str, str]]]:
+    """Read the labels, look at every image and split the rows.
+
+    Args:
+        config: the whole plain config.
+        decode: whether every image is decoded once, to find the bad ones.
+
+    Returns:
+        The rows, their parts, and (name, reason) of each image that was skipped.
+
+    Raises:
+        DataError: with every problem found.
+    """
+    table, split = read_rows(config["data"])
+    skipped: list[tuple[str, str]] = []
+    if decode:
+        table, skipped = drop_unreadable(table, separate(config["data"])[0].unreadable)
+        if skipped and (problems := check(table, split)):
+            raise DataError(*problems)
+    return table, split_rows(table, split), skipped
+
+
+def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
+    """Build every part of a run.
+
+    Raises:
+        ConfigError: if the network, the data or the device do not fit what is asked for.
+    """
+    rank, world = int(os.environ.get("LOCAL_RANK", 0)), world_size(config["trainer"])
+    table, parts, skipped = read_data(config, decode)
+    device = device_type(config["trainer"])
+    precision = choose_precision(config["precision"], device)
+    regularize = Regularize(**config["regularize"])
+
+    torch.manual_seed(config["seed"])  # a new head, and a backbone without weights, start from the seed
+    backbone = build(config["backbone"], output=config["output"])
+    classes = len(table.classes)
+    head = build(config["head"], feature_dim=backbone.feature_dim, num_classes=classes, dropout=regularize.dropout)
+    network = Network(backbone, head)
+    network.frozen_dtype = precision.frozen
+    if device != "xla":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+
+    options, _ = separate(config["data"])
+    accumulate = config["trainer"].get("accumulate_grad_batches", 1)
+    data = ImageData(
+        table,
+        parts,
+        input_size=backbone.input.size,
+        mean=backbone.input.mean,
+        std=backbone.input.std,
+        interpolation=backbone.input.interpolation,
+        fit=options.fit,
+        augment=build(config["augment"]),
+        label_smoothing=regularize.label_smoothing,
+        batch_size=config["batch_size"],
+        accumulate=accumulate,
+        workers=options.workers,
+        seed=config["seed"],
+        rank=rank,
+        world=world,
+    )
+
+    plan: FreezePlan = build(config["freeze"])
+    phases = plan.phases(list(network.layers), config["epochs"])
+    total_steps = config["epochs"] * data.steps_per_epoch
+    learner = Learner(
+        network,
+        build(config["loss"], class_counts=data.class_counts, num_classes=classes, feature_dim=backbone.feature_dim),
+        build(config["transfer"]),
+        {name: kind(strength) for name, kind, strength in (("l1", L1, regularize.l1), ("l2", L2, regularize.l2)) if strength},
+        plan,
+        phases,
+        lr=config["lr"],
+        weight_decay=regularize.weight_decay,
+        make_optimizer=lambda groups: build(
+            config["optimizer"], params=groups, lr=config["lr"], weight_decay=regularize.weight_decay
+        ),
+        make_schedule=lambda optimizer: build(
+            config["scheduler"], optimizer=optimizer, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch
+        ),
+        seed=config["seed"],
+        autocast=precision.autocast,
+    )
+    learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
+    learner.configure_optimizers()  # a wrong optimizer or schedule is a problem of the config, so it shows now
+    learner.plateau = None
+    if config["objective"] == "val/f1" and classes != 2:
+        raise ConfigError("objective: val/f1 is for two classes; val/f1_macro is its mean over classes")
+    return Prepared(
+        config, table, parts, skipped, data, network, plan, phases, learner, device, precision, regularize
+    )
+
+
+def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:
+    """What `tune.load` needs beside the weights: the nodes of backbone and head, class names and the transform.
+
+    Args:
+        prepared: the run.
+        partial: whether the weights file lacks what was frozen, so that the backbone's own weights are needed.
+    """
+    config, backbone = prepared.config, prepared.network.backbone
+    node = dict(config["backbone"])
+    if not partial:
+        node["weights"] = "none"
+    return {
+        "classes": prepared.table.classes,
+        "backbone": node,
+        "head": config["head"],
+        "feature_dim": backbone.feature_dim,
+        "input": {
+            "size": list(backbone.input.size),
+            "mean": list(backbone.input.mean),
+            "std": list(backbone.input.std),
+            "interpolation": backbone.input.interpolation,
+            "fit": prepared.data.fit,
+        },
+        "partial": partial,
+        "output": str(Path(config["output"]).absolute()) if partial else "",
+        "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
+    }

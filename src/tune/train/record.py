@@ -1,0 +1,103 @@
+"""run.json: what a run is, written when it starts, and what came of it, written when it ends."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune.data.splits import prevalence
+from tune.run_dir import process_identity, write_json
+
+if TYPE_CHECKING:
+    from tune.train.experiment import Job
+    from tune.train.prepare import Prepared
+
+PACKAGES = ("tune", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core", "pillow", "numpy")
+SECRETS = ("token", "password", "secret", "api_key", "apikey", "credential")
+
+
+@dataclass
+class Record:
+    """The content of run.json.
+
+    Args:
+        run_dir: the run folder.
+        facts: what is known when the run starts.
+    """
+
+    run_dir: Path
+    facts: dict[str, Any]
+    started: float = field(default_factory=time.time)
+    seconds_before: float = 0.0
+
+    def start(self) -> None:
+        """Write status "running" and who runs it."""
+        write_json(self.run_dir / "run.json", {"status": "running", **process_identity(), **self.facts})
+
+    def end(self, status: str, exit_code: int, cause: str = "", **result: Any) -> None:
+        """Write the result.
+
+        Args:
+            status: done, failed, diverged or interrupted.
+            exit_code: of the command.
+            cause: one line when it is not done.
+            result: metrics and whatever else came out.
+        """
+        seconds = round(self.seconds_before + time.time() - self.started, 3)
+        outcome = {"status": status, "cause": cause, "exit_code": exit_code, "seconds": seconds}
+        write_json(self.run_dir / "run.json", {**outcome, **process_identity(), **self.facts, **result})
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every package that can change a number."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def git_sha() -> str:
+    """Commit of the working directory, with "+" when it has changes; empty outside a repository."""
+    try:
+        sha = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return sha.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def facts_of(prepared: Prepared, job: Job) -> dict[str, Any]:
+    """What is known of a run before its first step."""
+    backbone, parts = prepared.network.backbone, prepared.parts
+    return {
+        "name": job.config["name"],
+        "overrides": job.overrides,
+        "choices": job.choices,
+        "objective": job.config["objective"],
+        "seed": job.config["seed"],
+        "device": prepared.device,
+        "auto": {"precision": prepared.precision.reason} if job.config["precision"] == "auto" else {},
+        "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
+        "prevalence": {each.part: each.counts for each in prevalence(prepared.table, parts)},
+        "classes": prepared.table.classes,
+        "skipped": prepared.skipped,
+        "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
+        "versions": versions(),
+        "git": git_sha(),
+        "command": sys.argv,
+        **job.record,
+    }
+
+
+def masked(node: Any, key: str = "") -> Any:
+    """The same plain config with every value hidden whose key sounds like a secret."""
+    if isinstance(node, dict):
+        return {name: masked(value, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [masked(value, key) for value in node]
+    if isinstance(node, str) and any(word in key.lower() for word in SECRETS):
+        return "***"
+    return node

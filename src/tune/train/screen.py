@@ -1,0 +1,111 @@
+"""The first screen of a run: what will happen, in at most twelve lines, before anything does."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tune.data.splits import prevalence
+from tune.models.freeze import audit
+from tune.run_dir import run_id, shown
+from tune.train.groups import parameter_groups
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tune.train.prepare import Prepared
+
+ROWS_OF_AUDIT = 5
+
+
+def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list[str]:
+    """Lines that say which network learns what from which rows, on which device.
+
+    Args:
+        prepared: the run.
+        name: of the run.
+        choices: option chosen in each group.
+    """
+    config, parts, backbone = prepared.config, prepared.parts, prepared.network.backbone
+    counts = " / ".join(f"{len(rows)} {part}" for part, rows in parts.items())
+    digest = f" ({backbone.weights_digest[:8]})" if backbone.weights_digest else ""
+    chosen = ", ".join(choices.get(group, "?") for group in ("optimizer", "scheduler", "loss", "augment", "regularize"))
+    lines = [
+        f"{name}   {choices.get('backbone', '')}, {backbone.weights_source}{digest}   seed {config['seed']}",
+        f"data      {choices.get('data', '')}  {counts}   {prevalence(prepared.table, parts)}   "
+        f"split {parts.fingerprint[:4]} ({parts.how})",
+    ]
+    if prepared.skipped:
+        lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
+    lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
+    lines.append(f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}")
+    lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
+    return lines
+
+
+def where(run_dir: Path) -> str:
+    """The line that names the run folder."""
+    return f"run       {shown(run_dir)}        stop with Ctrl-C, continue with: tune resume {run_id(run_dir)}"
+
+
+def audit_table(prepared: Prepared) -> list[str]:
+    """The freeze audit, one line per layer."""
+    return [_audit_line(*row) for row in _audit_rows(prepared)]
+
+
+def audit_summary(prepared: Prepared) -> list[str]:
+    """The freeze audit with neighbours that are treated alike drawn together, short enough for a screen."""
+    rows: list[list[Any]] = []
+    for layer, count, trained, rate, decay, norm in _audit_rows(prepared):
+        if rows and tuple(rows[-1][2:]) == (trained, rate, decay, norm):
+            rows[-1][0] = f"{rows[-1][0].split(' … ')[0]} … {layer}"
+            rows[-1][1] += count
+        else:
+            rows.append([layer, count, trained, rate, decay, norm])
+    lines = [_audit_line(*row) for row in rows]
+    if len(lines) > ROWS_OF_AUDIT:
+        lines = [*lines[: ROWS_OF_AUDIT - 2], f"          … {len(lines) - ROWS_OF_AUDIT + 1} more in run.log", lines[-1]]
+    return lines
+
+
+def _freeze_summary(prepared: Prepared) -> str:
+    rows = audit(prepared.network, prepared.plan, prepared.phases)
+    frozen = sum(row.parameters for row in rows if row.trained_from is None)
+    trained = sum(row.parameters for row in rows if row.trained_from is not None)
+    later = {row.trained_from for row in rows if row.trained_from}
+    phases = f" ({len(later) + 1} phases)" if later else ""
+    return f"{frozen:,} frozen ({prepared.plan.norm} norms) | {trained:,} trainable{phases}"
+
+
+def _audit_rows(prepared: Prepared) -> list[tuple[str, int, str, float, float, str]]:
+    learner = prepared.learner
+    rates: dict[str, tuple[float, float]] = {}
+    for group in parameter_groups(
+        learner.network, learner.loss, learner.plan, learner.phases, learner.base_lr, learner.weight_decay
+    ):
+        rate, decay = rates.get(group["name"], (0.0, 0.0))
+        rates[group["name"]] = max(rate, group["lr"]), max(decay, group["weight_decay"])
+    rows = []
+    for row in audit(prepared.network, prepared.plan, prepared.phases):
+        trained = "frozen" if row.trained_from is None else f"from epoch {row.trained_from + 1}"
+        rows.append((row.layer, row.parameters, trained, *rates.get(row.layer, (0.0, 0.0)), row.norm))
+    if "loss" in rates:
+        count = sum(parameter.numel() for parameter in learner.loss.parameters())
+        rows.append(("loss", count, "from epoch 1", *rates["loss"], "none"))
+    return rows
+
+
+def _audit_line(layer: str, count: int, trained: str, rate: float, decay: float, norm: str) -> str:
+    learning = f"lr {rate:<8.2g} weight decay {decay:<7g}" if rate else " " * 32
+    return f"  {layer:<36} {count:>11,}  {trained:<14} {learning} norm {norm}"
+
+
+def _device(prepared: Prepared) -> str:
+    world = prepared.data.world
+    if prepared.device == "cpu":
+        processes = f"{world} processes of " if world > 1 else ""
+        return f"cpu, {processes}{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    name = torch.cuda.get_device_name() if prepared.device == "cuda" else prepared.device
+    return f"{world} × {name}" if world > 1 else name

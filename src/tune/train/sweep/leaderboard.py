@@ -1,0 +1,135 @@
+"""The table at the end of a sweep and `summary.csv`: trials that differ only in their seeds share a line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tune.train.sweep.ledger import canonical, deciding
+
+_SEEDS = ("seed", "data.split.seed")
+
+
+@dataclass
+class Row:
+    """One trial as the sweep sees it. `status` is that of its run.json, or "missing" while it has none.
+
+    Args:
+        number: 1 … n, its place in the grid and the name of its folder.
+        overrides: as expanded for it.
+        config: the composed config.
+        key: of the ledger.
+        choices: option chosen in each group.
+        run_dir: its folder, or that of the finished trial it stands for; None while there is neither.
+    """
+
+    number: int
+    overrides: list[str]
+    config: dict[str, Any]
+    key: str
+    choices: dict[str, str]
+    run_dir: Path | None = None
+    status: str = "missing"
+    cause: str = ""
+    seconds: float | None = None
+    metrics: dict[str, float | None] | None = None
+
+    def metric(self, name: str) -> float | None:
+        """A metric of a finished trial; None for one that failed, never measured it, or measured NaN."""
+        return self.metrics.get(name) if self.status == "done" and self.metrics else None
+
+
+@dataclass(frozen=True)
+class Line:
+    """Trials that differ only in `seed` and `data.split.seed`, and their mean on each metric."""
+
+    rows: list[Row]
+    label: str
+
+    def values(self, metric: str) -> list[float]:
+        """Of the trials that have one."""
+        return [value for row in self.rows if (value := row.metric(metric)) is not None]
+
+    def text(self, metric: str) -> str:
+        """Mean ± standard deviation (of a sample: divided by n - 1), or the one value, or "–"."""
+        values = self.values(metric)
+        if not values:
+            return "–"
+        mean = f"{statistics.fmean(values):.3f}"
+        return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def label(overrides: list[str], rows: list[Row]) -> str:
+    """The overrides that not all trials share."""
+    return " ".join(o for o in overrides if not all(o in row.overrides for row in rows))
+
+
+def ranked(rows: list[Row], objective: str, maximize: bool) -> list[Line]:
+    """Lines of the table, best mean first; those without a finished trial last, in the order of the grid."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[_without_seeds(row.config)].append(row)
+    lines = [Line(group, _label_without_seeds(group[0], rows)) for group in groups.values()]
+    sign = -1 if maximize else 1
+
+    def place(line: Line) -> tuple[bool, float, int]:
+        values = line.values(objective)
+        return (not values, sign * statistics.fmean(values) if values else 0.0, line.rows[0].number)
+
+    return sorted(lines, key=place)
+
+
+def table(rows: list[Row], objective: str, maximize: bool, show: list[str]) -> list[str]:
+    """Lines of text: a header, then one line per group of trials, aligned."""
+    metrics = [objective, *(name for name in show if name != objective and _is_measured(name, rows))]
+    cells = [[*metrics, "n", "trial", ""]]
+    for line in ranked(rows, objective, maximize):
+        numbers = ",".join(str(row.number) for row in line.rows)
+        cells.append([*(line.text(name) for name in metrics), str(len(line.values(objective))), numbers, line.label])
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]
+
+
+def summary(rows: list[Row], objective: str, maximize: bool) -> str:
+    """`summary.csv`: one line per trial, best group first, with the mean and deviation of its group."""
+    metrics = sorted({name for row in rows if row.status == "done" for name in row.metrics or {}})
+    about = ["rank", "number", "status", "cause", "seconds", "overrides"]
+    group = [f"mean {objective}", f"sd {objective}", f"n {objective}"]
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="\n").writerow
+    write([*about, *group, *metrics, "run_dir"])
+    for rank, line in enumerate(ranked(rows, objective, maximize), start=1):
+        values = line.values(objective)
+        mean = statistics.fmean(values) if values else None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        for row in line.rows:
+            seconds = None if row.seconds is None else round(row.seconds, 3)
+            what = [rank, row.number, row.status, row.cause, seconds, " ".join(row.overrides)]
+            write([*what, mean, deviation, len(values), *(row.metric(name) for name in metrics), row.run_dir])
+    return text.getvalue()
+
+
+def _is_measured(metric: str, rows: list[Row]) -> bool:
+    return any(row.metric(metric) is not None for row in rows)
+
+
+def _without_seeds(config: dict[str, Any]) -> str:
+    """What trials of one line share: all but the two seeds."""
+    kept = {key: value for key, value in deciding(config).items() if key != "seed"}
+    data = kept.get("data")
+    if isinstance(data, dict) and isinstance(data.get("split"), dict):
+        split = {key: value for key, value in data["split"].items() if key != "seed"}
+        kept["data"] = {**data, "split": split}
+    return canonical(kept)
+
+
+def _label_without_seeds(row: Row, rows: list[Row]) -> str:
+    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in _SEEDS]
+    return label(others, rows)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tune.errors import ConfigError
+from tune.train.sweep import Options, SweepResult, Trial, run_sweep
+from tune.train.sweep.ledger import ledger_key, locked, sweep_dir_of
+
+HERE = Path(__file__).parent
+Run = Callable[..., tuple[SweepResult, list[str], list[str]]]
+
+
+def grid(configs: list[dict]) -> list[Trial]:
+    return [
+        Trial(config, [f"{key}={value}" for key, value in config.items()], ledger_key(config, "data"))
+        for config in configs
+    ]
+
+
+def rates(*values: float, **others) -> list[dict]:
+    return [{"lr": value, **others} for value in values]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run(configs: list[dict], command: str = "lr=1", **options) -> tuple[SweepResult, list[str], list[str]]:
+        said: list[str] = []
+        answered: list[str] = []
+        result = run_sweep(
+            grid(configs),
+            [command],
+            output=tmp_path,
+            name="fake",
+            objective="val/accuracy",
+            maximize=True,
+            options=Options(**{"grace_s": 0.3, **options}),
+            say=said.append,
+            answer=answered.append,
+            target="sweep_trials:trial",
+            preload=[],
+        )
+        return result, said, answered
+
+    return run
+
+
+def calls(tmp_path: Path) -> list[str]:
+    """Learning rates of the trials that were started, in order."""
+    return [line.split()[0] for line in (tmp_path / "fake" / "calls.txt").read_text().splitlines()]
+
+
+def test_a_sweep_that_works_ends_with_a_table_and_exit_code_0(run, tmp_path):
+    result, said, answered = run(rates(0.001, 0.003, 0.002))
+    assert result.exit_code == 0
+    assert [row.status for row in result.rows] == ["done"] * 3
+    assert [line.split()[-1] for line in answered[2:]] == ["lr=0.003", "lr=0.002", "lr=0.001"]
+    assert said[1].startswith("trial 1/3 done  val/accuracy 0.600")
+    assert (result.sweep_dir / "summary.csv").is_file()
+    assert json.loads(json.dumps(result.as_json()))["trials"][1]["metrics"]["val/accuracy"] == pytest.approx(0.8)
+
+
+def test_trials_that_die_in_every_way_cost_themselves_alone(run, tmp_path):
+    bad = ["raise", "os._exit", "kill", "hang"]
+    configs = [{"lr": 0.001, "do": "finish"}, *({"lr": 0.001, "do": do} for do in bad), {"lr": 0.002, "do": "finish"}]
+    result, said, answered = run(configs, time_limit_s=0.5, jobs=2)
+    assert result.exit_code == 3
+    assert [row.status for row in result.rows] == ["done", "failed", "failed", "failed", "failed", "done"]
+    causes = ["raised ValueError: no such thing", "exit code 7", "killed by SIGKILL", "timed out after 0.5 s"]
+    assert [row.cause for row in result.rows[1:5]] == causes
+    for number, cause in enumerate(causes, start=2):
+        line = f"failed: {cause} (lr=0.001 do={bad[number - 2]})   log: {result.sweep_dir}/{number}/run.log"
+        assert f"trial {number}/6 {line}" in said
+        assert f"trial {number}/6 {line}" in answered
+    assert answered[0].startswith("2 done, 4 failed")
+    assert "--retry-failed includes trials 2, 3, 4, 5" in answered[0]
+
+
+def test_the_same_command_runs_nothing_again(run, tmp_path):
+    configs = [*rates(0.001, 0.002), {"lr": 0.003, "do": "raise"}]
+    _, _, first = run(configs)
+    began = time.monotonic()
+    result, _, second = run(configs)
+    assert time.monotonic() - began < 0.5  # no server was started
+    assert len(calls(tmp_path)) == 3
+    assert result.exit_code == 3
+    assert second[1:] == first[1:]
+
+
+def test_failed_trials_are_retried_when_asked_for_and_their_first_attempt_is_kept(run, tmp_path):
+    configs = [*rates(0.001), {"lr": 0.003, "do": "raise"}]
+    run(configs)
+    result, _, _ = run(configs, retry_failed=True)
+    assert calls(tmp_path) == ["0.001", "0.003", "0.003"]
+    assert (result.sweep_dir / "2.attempt1" / "run.log").is_file()
+    assert (result.sweep_dir / "2" / "run.log").is_file()
+
+
+def test_a_wider_grid_reuses_what_is_done_in_the_narrower(run, tmp_path):
+    narrow, _, _ = run(rates(0.001, 0.002), "lr=1,2")
+    wide, _, _ = run(rates(0.001, 0.004, 0.002), "lr=1,4,2")
+    assert calls(tmp_path) == ["0.001", "0.002", "0.004"]
+    assert wide.sweep_dir != narrow.sweep_dir
+    assert [row.run_dir for row in wide.rows] == [narrow.rows[0].run_dir, wide.sweep_dir / "2", narrow.rows[1].run_dir]
+
+
+def test_a_changed_config_under_the_same_command_runs_again(run, tmp_path):
+    run(rates(0.001, 0.002))
+    result, _, _ = run(rates(0.001, 0.005))
+    assert calls(tmp_path) == ["0.001", "0.002", "0.005"]
+    assert result.rows[1].metrics["val/accuracy"] == pytest.approx(1.0)
+
+
+def test_equal_trials_run_once(run, tmp_path):
+    result, _, _ = run(rates(0.001, 0.002, 0.001))
+    assert calls(tmp_path) == ["0.001", "0.002"]
+    assert result.rows[2].run_dir == result.rows[0].run_dir
+    assert result.exit_code == 0
+
+
+def test_fail_fast_stops_what_runs_and_starts_nothing_more(run, tmp_path):
+    configs = [{"lr": 0.001, "do": "hang"}, {"lr": 0.002, "do": "raise", "sleep_s": 0.2}, *rates(0.003, 0.004)]
+    result, _, _ = run(configs, fail_fast=True, jobs=2)
+    assert [row.status for row in result.rows] == ["interrupted", "failed", "missing", "missing"]
+    assert result.exit_code == 3
+
+
+def test_a_second_driver_is_refused(run, tmp_path):
+    with locked(sweep_dir_of(tmp_path, "fake", ["lr=1"])), pytest.raises(ConfigError, match="another process"):
+        run(rates(0.001))
+    assert not (tmp_path / "fake" / "calls.txt").exists()
+
+
+SLOW = [{"lr": round(0.001 * number, 3), "sleep_s": 0.15} for number in range(1, 7)]
+
+
+def driver(tmp_path: Path, configs: list[dict], **options) -> subprocess.Popen[str]:
+    """The same sweep as `run` makes, in a process of its own."""
+    code = f"""
+import sys
+sys.path[:0] = [{str(HERE)!r}]
+from pathlib import Path
+from test_train_sweep_driver import grid
+from tune.train.sweep import Options, run_sweep
+say = lambda line: print(line, flush=True)
+result = run_sweep(grid({configs!r}), ["lr=1"], output=Path({str(tmp_path)!r}), name="fake", objective="val/accuracy",
+    maximize=True, options=Options(**{ {"grace_s": 1.0, **options}!r}), say=say, answer=say, target="sweep_trials:trial",
+    preload=[])
+assert "torch" not in sys.modules
+sys.exit(result.exit_code)
+"""
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_calls(tmp_path: Path, number: int) -> list[int]:
+    """Process ids of the first `number` trials that were started."""
+    path = tmp_path / "fake" / "calls.txt"
+    for _ in range(500):
+        if path.exists() and len(lines := path.read_text().splitlines()) >= number:
+            return [int(line.split()[1]) for line in lines]
+        time.sleep(0.01)
+    raise AssertionError("the trials did not start")
+
+
+def descendants(pid: int) -> set[int]:
+    """Process ids below a process, from /proc."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[0] not in "ZX":
+            parents[int(stat.parent.name)] = int(fields[1])
+    found: set[int] = set()
+    while new := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= new
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_killed_driver_leaves_no_process_and_the_same_command_ends_like_an_uninterrupted_one(run, tmp_path):
+    process = driver(tmp_path, SLOW)
+    wait_for_calls(tmp_path, 4)
+    below = descendants(process.pid)
+    assert len(below) == 3  # server, guard, one trial
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    until = time.monotonic() + 2
+    while (left := [pid for pid in below if is_running(pid)]) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert left == []
+    interrupted, _, table = run(SLOW)
+    assert calls(tmp_path) == [f"0.00{number}" for number in (1, 2, 3, 4, 4, 5, 6)]
+    uninterrupted, _, expected = run([{**config, "do": "finish"} for config in SLOW], "other")
+    assert [line.replace(" do=finish", "") for line in expected[1:]] == table[1:]
+    assert interrupted.exit_code == uninterrupted.exit_code == 0
+
+
+def test_ctrl_c_stops_the_trials_and_exits_with_130(run, tmp_path):
+    process = driver(tmp_path, [{"lr": 0.001, "do": "hang"}, *rates(0.002)])
+    pids = wait_for_calls(tmp_path, 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=5)
+    assert process.returncode == 130, output
+    assert not any(is_running(pid) for pid in pids)
+    records = [json.loads(path.read_text()) for path in (tmp_path / "fake").glob("sweep-*/*/run.json")]
+    assert [record["status"] for record in records] == ["interrupted"]
+    assert "1 interrupted, 1 not started" in output
+
+
+def test_two_drivers_at_once_the_second_says_so_and_stops(tmp_path):
+    first = driver(tmp_path, SLOW[:2])
+    wait_for_calls(tmp_path, 1)
+    second = driver(tmp_path, SLOW[:2])
+    output, _ = second.communicate(timeout=5)
+    assert f"pid {first.pid}" in output
+    assert second.returncode != 0
+    first.communicate(timeout=5)
+    assert first.returncode == 0
