@@ -29,11 +29,12 @@ def run(words: list[str]) -> int:
     """`tune run [--flags] [overrides]`. Returns the exit code."""
     asked = _run_parser().parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
-    composed = expand(tree, asked.overrides) if asked.multirun else [compose(tree, asked.overrides)]
-    is_sweep = asked.multirun or len(composed) > 1
+    composed, is_sweep = [compose(tree, asked.overrides)], asked.multirun
+    if asked.multirun or composed[0].is_sweep:
+        composed, is_sweep = expand(tree, asked.overrides), True
     fingerprints = _check_all(composed, tree, asked.allow)
-    for line in tree.shadowed():
-        _say(line)
+    for option in dict.fromkeys(option for each in composed for option in each.shadowed):
+        _say(f"note: {option} is your own file; it stands before the shipped one")
     if is_sweep:
         return _sweep(asked, composed, fingerprints)
     if flag := next((name for name in ("jobs", "time_limit", "retry_failed", "fail_fast") if getattr(asked, name)), ""):
@@ -131,7 +132,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
     first = composed[0].cfg
     modules = source_digest(asked.allow)
     trials = [
-        Trial(each.cfg, each.overrides, ledger_key(each.cfg, fingerprint, modules))
+        Trial(each.cfg, each.swept, ledger_key(each.cfg, fingerprint, modules))
         for each, fingerprint in zip(composed, fingerprints, strict=True)
     ]
     if asked.dry_run:
@@ -148,7 +149,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
         objective=first["objective"],
         maximize=is_maximized(first["objective"]),
         options=Options(
-            jobs=asked.jobs or 1,
+            jobs=asked.jobs or first["sweep"]["jobs"],
             time_limit_s=asked.time_limit,
             retry_failed=asked.retry_failed,
             fail_fast=asked.fail_fast,

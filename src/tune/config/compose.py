@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -44,18 +43,22 @@ class Composed:
         shadowed: options for which the user's file stood before a shipped one, as `group/option`.
         problems: what went wrong on the way; `check` reports them with its own.
         missing: groups whose option does not exist; what would stand below them is not known.
-        tree: where all of it was found.
     """
 
     cfg: dict[str, Any]
     origin: Callable[[str], str]
     overrides: list[str]
     choices: dict[str, str]
-    tree: ConfigTree
     swept: list[str] = field(default_factory=list)
     shadowed: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether the experiment itself asks for several runs; `expand` gives them."""
+        sweep = self.cfg.get("sweep")
+        return bool(isinstance(sweep, dict) and sweep.get("params"))
 
 
 @dataclass
@@ -123,7 +126,7 @@ class _Composer:
     def __init__(self, tree: ConfigTree) -> None:
         self.tree = tree
         self.bases: dict[tuple[str, ...], _Base] = {}
-        self.known = _groups_of_run(tree)
+        self.known = set(tree.defaults())
 
     def run(self, changes: list[Change], words: list[str], swept: list[str]) -> Composed:
         problems: list[Problem] = []
@@ -155,7 +158,6 @@ class _Composer:
             origin=origin,
             overrides=list(words),
             choices=dict(base.choices),
-            tree=self.tree,
             swept=swept,
             shadowed=base.shadowed,
             problems=problems,
@@ -190,11 +192,6 @@ def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
         has_interpolations="${" in str(cfg),
         origin=provenance.of_files(tree, choices),
     )
-
-
-def _groups_of_run(tree: ConfigTree) -> set[str]:
-    defaults = files.read(tree.file("", "run")).data.get("defaults") or []
-    return {str(next(iter(entry))).split(" ")[-1] for entry in defaults if isinstance(entry, dict) and entry}
 
 
 def _params(tree: ConfigTree, composed: Composed, given: set[str]) -> tuple[list[Axis], list[Problem]]:
@@ -243,7 +240,9 @@ def no_option(tree: ConfigTree, group: str, option: str) -> str:
     options = tree.options(group)
     close = nearest(option, options)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(options) or 'none'}."
-    return f"no option is called {option!r}. {hint}  Looked in {', '.join(files.shown(f / group) for f in tree.folders)}"
+    return (
+        f"no option is called {option!r}. {hint}  Looked in {', '.join(files.shown(f / group) for f in tree.folders)}"
+    )
 
 
 def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> tuple[dict[str, Any], list[Problem]]:
@@ -275,7 +274,7 @@ def _from_hydra(tree: ConfigTree, error: Exception) -> Problem:
         return Problem(parent, first, provenance.place(tree, parent))
     group, _, option = lost[1].rpartition("/")
     if "override" in lost[0]:
-        known = sorted(_groups_of_run(tree))
+        known = sorted(set(tree.defaults()))
         close = nearest(lost[1], known)
         hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}"
         return Problem(lost[1], f"is no group of the run.{hint}", provenance.place(tree, parent, lost[1]))
@@ -285,14 +284,3 @@ def _from_hydra(tree: ConfigTree, error: Exception) -> Problem:
     if group.startswith("experiment/"):
         group, option = "experiment", f"{group.removeprefix('experiment/')}/{option}"
     return Problem(group, no_option(tree, group, option), provenance.place(tree, parent, group, option))
-
-
-def folder_of(path: Path) -> tuple[Path, str, str] | None:
-    """The config folder, group and option that a YAML file stands for; None if it lies in no config folder."""
-    path = path.absolute()
-    for depth in range(len(path.parts) - 2, 0, -1):
-        group = path.parts[depth]
-        root = Path(*path.parts[:depth])
-        if group == "experiment" or (ConfigTree().is_group(group) and group != "conf"):
-            return root, group, path.relative_to(root / group).with_suffix("").as_posix()
-    return None

@@ -60,7 +60,7 @@ class ConfigFile:
         return f"{shown(self.path)}:{self.lines[keys] if keys else 1}"
 
 
-class _Loader(_SafeLoader):
+class _Loader(_SafeLoader):  # type: ignore[misc]  # one of two classes, by how PyYAML was built
     """YAML as Hydra reads it: 1e-3 is a number, a date is text."""
 
 
@@ -153,7 +153,7 @@ def _scan(text: str, name: str) -> None:
             if event.anchor not in sizes:
                 raise ConfigError(Problem(name, f"*{event.anchor} stands inside what it names", f"{name}:{line}"))
             total += sizes[event.anchor]
-        elif isinstance(event, yaml.NodeEvent):
+        elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
             if event.tag is not None:
                 raise ConfigError(Problem(name, f"tags are not used here: {event.tag}", f"{name}:{line}"))
             total += 1
@@ -216,7 +216,9 @@ def _header(text: str, name: str) -> tuple[str | None, list[Problem]]:
 def _to_hydra(file: ConfigFile) -> list[Problem]:
     """What a file tells Hydra to do itself, by key, by package or in its defaults list."""
     advice = "nothing below `hydra` acts here: remove it"
-    problems = [Problem(_below(key, value), advice, file.where(key)) for key, value in file.data.items() if _is_hydra(key)]
+    problems = [
+        Problem(_below(key, value), advice, file.where(key)) for key, value in file.data.items() if _is_hydra(key)
+    ]
     if file.package is not None and _is_hydra(file.package):
         problems.append(Problem(f"@package {file.package}", advice, file.where()))
     defaults = file.data.get("defaults") or []

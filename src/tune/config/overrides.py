@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Glob, Override, Transformer
 from hydra.errors import HydraException
 
 from tune.config.tree import ConfigTree
+from tune.config.types import written
 from tune.errors import Problem
 
 COMMAND_LINE = "command line"
@@ -148,7 +149,7 @@ def _values(tree: ConfigTree, override: Override, key: str) -> list[str]:
     glob = override._value
     if isinstance(glob, Glob):  # Hydra's loader lists no subfolders
         return glob.filter(tree.options(_group(tree, key, "", is_delete=False) or key))
-    return list(override.sweep_iterator(transformer=Transformer.str))  # type: ignore[arg-type]
+    return [written(each) if isinstance(each, float) else Transformer.str(each) for each in override.sweep_iterator()]
 
 
 def _group(tree: ConfigTree, key: str, value: Any, *, is_delete: bool) -> str | None:
@@ -173,7 +174,9 @@ def _unreadable(text: str, error: HydraException, where: str) -> Problem:
     reason = str(error).splitlines()[0] if str(error) else "it does not follow Hydra's grammar"
     if not value:
         return Problem(text, f"cannot be read: {reason}", where)
-    return Problem(key.lstrip("+~"), f"cannot be read: {reason}. Quote a text with signs in it: '{key}=\"{value}\"'", where)
+    return Problem(
+        key.lstrip("+~"), f"cannot be read: {reason}. Quote a text with signs in it: '{key}=\"{value}\"'", where
+    )
 
 
 def as_choice(change: Change, known: set[str]) -> Change:

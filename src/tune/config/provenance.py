@@ -55,7 +55,7 @@ def with_changes(changes: list[Change], below: Callable[[str], str]) -> Callable
     def origin(key: str) -> str:
         dotted = key.replace("/", ".")
         for change in reversed(changes):
-            if dotted == change.target or dotted.startswith(f"{change.target}.") and not change.is_choice:
+            if dotted == change.target or (dotted.startswith(f"{change.target}.") and not change.is_choice):
                 return change.where
             if isinstance(change.value, dict) and change.target.startswith(f"{dotted}."):
                 return change.where

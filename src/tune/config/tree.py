@@ -29,6 +29,11 @@ class ConfigTree:
         is_own = own.is_dir() and own.resolve() != self.shipped.resolve()
         self.folders = (own, self.shipped) if is_own else (self.shipped,)
 
+    @classmethod
+    def find(cls, config_dir: Path | str | None = None) -> ConfigTree:
+        """The tree that a command works on: `--config-dir` or ./conf, then the shipped one."""
+        return cls(config_dir)
+
     def groups(self) -> list[str]:
         """Names of all groups, without `experiment`."""
         found = {path.name for folder in self.folders for path in folder.iterdir() if path.is_dir()}
@@ -45,6 +50,14 @@ class ConfigTree:
     def experiments(self) -> list[str]:
         """Names that `experiment=` may take."""
         return self.options("experiment")
+
+    def groups_of_run(self) -> list[str]:
+        """Groups that the shipped run.yaml chooses from; every run has an option of each."""
+        return list(_defaults(self.shipped / "run.yaml"))
+
+    def defaults(self) -> dict[str, str]:
+        """The option of each group that a run has when nobody chooses another."""
+        return _defaults(self.file("", "run"))
 
     def is_group(self, group: str) -> bool:
         """Whether there is a folder of options of that name; `data/target` is a group below `data`."""
@@ -70,9 +83,7 @@ class ConfigTree:
 
     def shadows(self, group: str, option: str) -> bool:
         """Whether the user's file of that option stands before a shipped one."""
-        return self.file(group, option).is_relative_to(self.folders[0]) and all(
-            (folder / group / f"{option}.yaml").is_file() for folder in self.folders[1:]
-        ) and len(self.folders) > 1
+        return len(self.folders) > 1 and all((folder / group / f"{option}.yaml").is_file() for folder in self.folders)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -89,6 +100,33 @@ class ConfigTree:
         finally:
             GlobalHydra.instance().hydra = outer
             files.FOLDERS.reset(token)
+
+
+def locate(path: Path) -> tuple[Path, str, str]:
+    """The config folder, the group and the option that a YAML file stands for, by where it lies.
+
+    Raises:
+        ConfigError: if it lies in no folder of a group.
+    """
+    path = path.absolute()
+    groups = {"experiment", *ConfigTree().groups_of_run()}
+    for depth in range(len(path.parts) - 2, 0, -1):
+        if path.parts[depth] in groups:
+            root = Path(*path.parts[:depth])
+            return root, path.parts[depth], path.relative_to(root / path.parts[depth]).with_suffix("").as_posix()
+    raise ConfigError(
+        Problem(files.shown(path), "lies in no config folder: move it to conf/experiment/", "command line")
+    )
+
+
+def _defaults(run_yaml: Path) -> dict[str, str]:
+    entries = files.read(run_yaml).data.get("defaults")
+    pairs = (
+        [next(iter(each.items())) for each in entries if isinstance(each, dict) and each]
+        if isinstance(entries, list)
+        else []
+    )
+    return {str(group).split(" ")[-1]: str(option) for group, option in pairs}
 
 
 def _shipped() -> Path:

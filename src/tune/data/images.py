@@ -13,21 +13,25 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from tune.data.table import Table
 from tune.errors import DataError, Problem
 
 # What Pillow may try. Left out are formats that start other programs (EPS runs Ghostscript) or hold no photographs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
-_SHOWN = 20
 
 _BROKEN = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError),
-    *(RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+    *(
+        RuntimeError,
+        MemoryError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ),
 )
 
 _TURNS = {
@@ -94,31 +98,6 @@ def unreadable(paths: Sequence[Path], workers: int | None = None) -> list[tuple[
     with ThreadPoolExecutor(max(1, workers or os.cpu_count() or 1)) as threads:
         reasons = list(threads.map(reason, paths))
     return [(i, text) for i, text in enumerate(reasons) if text is not None]
-
-
-def drop_unreadable(
-    table: Table, mode: Literal["error", "skip"] = "error", workers: int | None = None
-) -> tuple[Table, list[tuple[str, str]]]:
-    """The table without the rows whose image cannot be decoded, and (name, reason) of those.
-
-    Raises:
-        DataError: with ``mode="error"``, if there are any; names the first 20 and says how many there are.
-    """
-    if isinstance(table.images, np.ndarray):
-        return table, []
-    bad = unreadable(table.images, workers)
-    listed = [(table.names[row], reason) for row, reason in bad]
-    if mode == "error" and bad:
-        problems = [Problem(str(table.images[row]), reason) for row, reason in bad[:_SHOWN]]
-        rest = f" ({_SHOWN} are shown)" if len(bad) > _SHOWN else ""
-        advice = "repair or remove them, or leave them out with data.unreadable=skip"
-        text = f"{len(bad)} of {len(table)} images cannot be read{rest}; {advice}"
-        raise DataError(Problem("data.unreadable", text), *problems)
-    if len(bad) == len(table):
-        raise DataError(Problem("data", f"none of {len(table)} images can be read; the first: {listed[0][1]}"))
-    if not bad:
-        return table, []
-    return table.take(np.setdiff1d(np.arange(len(table)), [row for row, _ in bad])), listed
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 from tune.data.splits import Split
 from tune.ranges import Range
@@ -15,14 +16,22 @@ class DataOptions:
 
     Args:
         split: which rows train, validate and test.
-        unreadable: what to do about an image that cannot be decoded: stop and list all (``error``), or go on without them
-            and list all (``skip``).
+        unreadable: what to do about an image that cannot be decoded: stop and list all (``error``), or go on without
+            them and list all (``skip``).
         workers: processes that read images ahead; 0 reads in the training process. Results do not depend on it.
-        fit: how an image gets the network's input size: ``crop`` the middle after the shorter side fits, ``stretch`` both
-            sides, or shrink until it fits and ``pad`` with the mean colour.
+        fit: how an image gets the network's input size: ``crop`` the middle after the shorter side fits, ``stretch``
+            both sides, or shrink until it fits and ``pad`` with the mean colour.
     """
 
     split: Split = field(default_factory=Split)
     unreadable: Literal["error", "skip"] = "error"
     workers: Annotated[int, Range("[0, 256]")] = 0
     fit: Literal["crop", "stretch", "pad"] = "crop"
+
+
+def separate(node: Mapping[str, Any]) -> tuple[DataOptions, dict[str, Any]]:
+    """The shared keys of a checked ``data`` node, and the node that names the reader, without them."""
+    shared = {field.name for field in fields(DataOptions)}
+    given = {key: value for key, value in node.items() if key in shared}
+    given["split"] = Split(**given.get("split", {}))
+    return DataOptions(**given), {key: value for key, value in node.items() if key not in shared}

@@ -72,7 +72,11 @@ class Parts:
 
     def rows(self, part: str) -> np.ndarray:
         """Rows of "train", "val" or "test"."""
-        return {"train": self.train, "val": self.val, "test": self.test}[part]
+        return dict(self.items())[part]
+
+    def items(self) -> list[tuple[str, np.ndarray]]:
+        """(name, rows) of train, val and test."""
+        return [("train", self.train), ("val", self.val), ("test", self.test)]
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,18 @@ def prevalence(table: Table, parts: Parts) -> list[Prevalence]:
         total = sum(counts)
         result.append(Prevalence(part, total, counts, [count / max(total, 1) for count in counts]))
     return result
+
+
+def prevalence_in_words(table: Table, parts: Parts) -> str:
+    """One line for the first screen: "31.3 % defective in each", or "10 classes of 9.7-10.2 % in train"."""
+    each = [row for row in prevalence(table, parts) if row.num_rows]
+    if table.num_classes > 2:
+        shares = each[0].shares
+        return f"{table.num_classes} classes of {100 * min(shares):.1f}-{100 * max(shares):.1f} % in train"
+    shares = [100 * row.shares[1] for row in each]
+    if max(shares) - min(shares) < 0.5:
+        return f"{shares[0]:.1f} % {table.classes[1]} in each"
+    return " / ".join(f"{share:.1f}" for share in shares) + f" % {table.classes[1]}"
 
 
 def split_rows(table: Table, split: Split) -> Parts:

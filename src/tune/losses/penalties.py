@@ -14,6 +14,8 @@ from tune.losses.interface import Penalty
 from tune.ranges import Range
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 
@@ -25,7 +27,8 @@ class L1(Penalty):
         self.strength = strength
 
     def __call__(self, network: nn.Module) -> Tensor:
-        return self.strength * _sum([weight.abs().sum() for weight in _weights(network)])
+        """A scalar; 0 if nothing trains."""
+        return self.strength * _sum_over_weights(network, torch.abs)
 
 
 @final
@@ -39,12 +42,12 @@ class L2(Penalty):
         self.strength = strength
 
     def __call__(self, network: nn.Module) -> Tensor:
-        return self.strength / 2 * _sum([weight.square().sum() for weight in _weights(network)])
+        """A scalar; 0 if nothing trains."""
+        return self.strength / 2 * _sum_over_weights(network, torch.square)
 
 
-def _weights(network: nn.Module) -> list[Tensor]:
-    return [weight for weight in network.parameters() if weight.requires_grad and weight.ndim > 1]
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    return torch.stack(terms).sum() if terms else torch.zeros(())
+def _sum_over_weights(network: nn.Module, each: Callable[[Tensor], Tensor]) -> Tensor:
+    weights = [weight for weight in network.parameters() if weight.requires_grad and weight.ndim > 1]
+    if not weights:
+        return next(network.parameters()).new_zeros(())
+    return torch.stack([each(weight).sum() for weight in weights]).sum()

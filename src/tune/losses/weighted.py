@@ -42,9 +42,11 @@ class Weighted(Loss):
         num_classes = len(class_counts)
         if isinstance(classes, str):
             if classes != "inverse":
-                raise ConfigError(f"loss.classes: {classes!r} is neither 'inverse' nor a list of {num_classes} numbers.")
+                raise ConfigError(
+                    f"loss.classes: {classes!r} is neither 'inverse' nor a list of {num_classes} numbers."
+                )
             if 0 in class_counts:
-                text = f"class {class_counts.index(0)} has no training row, so no inverse frequency; give a list of weights."
+                text = f"class {class_counts.index(0)} has no training row to count; give a list of weights."
                 raise ConfigError(f"loss.classes: {text}")
             classes = [sum(class_counts) / (num_classes * count) for count in class_counts]
         if len(classes) != num_classes:

@@ -37,7 +37,7 @@ class Backbone(nn.Module, ABC):
         input: what the images must look like.
         layers: ordered from input to output: name of a layer → names of its parameters and buffers, relative to the
             backbone. Every one is in exactly one layer. The one notion of depth that freezing, rates per layer and
-            the cut of the frozen prefix share. No layer is called "head".
+            the cut of the frozen prefix share. No name is "head" or begins with "head.".
         weights_source: where the weights come from, as part of a sentence.
         weights_digest: sha256 of the loaded weights, empty when they are random.
     """

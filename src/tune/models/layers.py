@@ -17,6 +17,7 @@ def ordered_layers(model: nn.Module) -> dict[str, list[str]]:
 
     The split is timm's `group_matcher(coarse=False)`. A layer is called after the module that holds most of its
     parts and nothing of another layer ("layer3.1", "blocks.5.0"); the first one "stem", if it is not one module.
+    No name begins with "head", which is the part of the network behind the backbone.
     """
     tensors = dict(chain(model.named_parameters(), model.named_buffers()))
     pairs = [(name, name) for name in tensors]
@@ -45,7 +46,8 @@ def _modules_above(tensor: str) -> list[str]:
 
 
 def _free_name(name: str, layers: dict[str, list[str]]) -> str:
-    """`name`, or it with a trailing underscore while another layer, or the head of the network, is called so."""
+    """`name` without a leading "head", which is the network's own, and unlike the other layers' names."""
+    name = "norm" if name == "head" else name.removeprefix("head.")
     while name in layers or name == "head":
         name += "_"
     return name

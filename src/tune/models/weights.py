@@ -92,18 +92,31 @@ def load_path(model: nn.Module, weights: str, classifier: Collection[str]) -> st
     return f"weights from {path.name}" + (f" (without its classifier, {dropped})" if dropped else "")
 
 
-def load_run(backbone: nn.Module, run: str, output: str) -> str:
-    """Fill a backbone from the whole network that a finished run left behind."""
+def load_run(model: nn.Module, run: str, output: str, prefix: str) -> str:
+    """Fill `model` from the whole network that a finished run left behind.
+
+    Args:
+        model: whom to fill.
+        run: path, start of the id, or "latest".
+        output: folder below which runs are looked for.
+        prefix: what the names of the model's tensors begin with in a run's network.
+
+    Returns:
+        Where the weights come from.
+
+    Raises:
+        ConfigError: if there is no such run, it did not finish, or its backbone is another one.
+    """
     folder = find_run(run, Path(output))
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ConfigError(Problem(KEY, f"the run {folder} has no model.safetensors: it did not finish"))
-    state = {
-        name.removeprefix("backbone."): tensor
-        for name, tensor in read_state(path).items()
-        if name.startswith("backbone.")
-    }
-    load(backbone, state, (), str(path))
+    whole = read_state(path)
+    state = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
+    if set(state) < set(model.state_dict()):
+        text = f"{path} holds only what trained in that trial; the best trial of the sweep is whole"
+        raise ConfigError(Problem(KEY, text))
+    load(model, state, (), str(path))
     return f"weights from run {folder.name}"
 
 

@@ -33,7 +33,9 @@ class WeightsFile:
         """Write what is not frozen, contiguous and on the CPU."""
         kept = {name: tensor for name, tensor in network.state_dict().items() if name not in self.frozen}
         # A copy of each, because safetensors refuses tensors that share memory.
-        copies = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()
+        }
         atomic_write(self.path, save(copies, {"format": "pt"}))
 
 

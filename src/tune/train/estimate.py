@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tune.models.freeze import apply_phase
+
 if TYPE_CHECKING:
     from tune.train.prepare import Prepared
 
@@ -20,12 +22,10 @@ def estimate_seconds(prepared: Prepared, batches: int = 3) -> float:
     learner, data = prepared.learner, prepared.data
     phase = prepared.phases[-1]  # the dearest: everything that ever trains
     learner.phase = phase
-    from tune.models.freeze import apply_phase
-
     apply_phase(prepared.network, phase, prepared.plan.norm)
     device = {"cuda": "cuda", "mps": "mps"}.get(prepared.device, "cpu")
     learner.to(device)
-    optimizer = learner.make_optimizer(learner.configure_optimizers_groups())
+    optimizer = learner.make_optimizer(learner.groups())
     learner.train()
 
     def step(batch) -> None:

@@ -99,7 +99,7 @@ def execute(job: Job, say: Say) -> Outcome:
         ranks.stop(kill=True)
         raise
     say(screen.where(run_dir))
-    with _logged(run_dir, echo=bool(job.record)), interruptible():
+    with _logged(run_dir, echo=bool(job.record)), quiet_lightning(), interruptible():
         _note_audit(prepared, say)
         ranks.start(run_dir, on_death=lambda cause: _die(record, cause))
         try:
@@ -171,19 +171,18 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         epochs=config["epochs"],
         precision=prepared.precision.trainer,
         callbacks=[*callbacks, keep],
-        loggers=build_loggers(config["logger"], run_dir, config["name"], say) if prepared.data.rank == 0 else [],
+        loggers=build_loggers(config["logger"], run_dir, config["name"], say) if prepared.rank == 0 else [],
         root=run_dir,
     )
     resumed = last if job.resume and last.exists() else None
-    with quiet_lightning():
-        trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
-        best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-        prepared.learner.load_state_dict(best["state_dict"])
-        result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
-        if len(prepared.parts.test):
-            trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
-            result = _with_test(result, prepared, run_dir, float(trainer.callback_metrics["test/loss"]))
-    if job.record and prepared.data.rank == 0:
+    trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
+    best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    prepared.learner.load_state_dict(best["state_dict"])
+    result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
+    if len(prepared.parts.test):
+        trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
+        result = _with_test(result, prepared, run_dir, float(trainer.callback_metrics["test/loss"]))
+    if job.record and prepared.rank == 0:
         for path in (run_dir / "checkpoints").iterdir():
             path.unlink()  # a finished trial keeps its result and what it learned, not the state of its optimizer
     return result
@@ -192,7 +191,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
 def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, loss: float) -> dict[str, Any]:
     """Add metrics, intervals, counts and the confusion matrix of the test part; write its predictions."""
     index, labels, probs = prepared.learner.measured["test"]
-    if prepared.data.rank == 0:
+    if prepared.rank == 0:
         path = run_dir / "predictions" / "test.csv"
         write_predictions(path, prepared.table.names, prepared.table.classes, index, labels, probs)
     named = {f"test/{name}": value for name, value in measure(probs, labels).items()}
@@ -207,7 +206,7 @@ def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, loss: 
 
 def _follow(job: Job, run_dir: Path) -> None:
     """The same story on another rank of a distributed run: everything but the telling."""
-    with _logged(run_dir, echo=True):
+    with _logged(run_dir, echo=True), quiet_lightning():
         _train(job, prepare(job.config, decode=False), run_dir, say=lambda line: None)
 
 

@@ -11,7 +11,7 @@ import torch
 from tune.data.seeds import seed_of
 from tune.evaluate.metrics import measure
 from tune.evaluate.predict import Predictions
-from tune.models.freeze import apply_phase, set_modes
+from tune.models.freeze import apply_phase, phase_at, set_modes
 from tune.train.groups import parameter_groups
 
 if TYPE_CHECKING:
@@ -88,17 +88,20 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimizer over everything that ever trains, from the first step; frozen parameters have no gradient."""
-        groups = parameter_groups(self.network, self.loss, self.plan, self.phases, self.base_lr, self.weight_decay)
-        optimizer = self.make_optimizer(groups)
+        optimizer = self.make_optimizer(self.groups())
         schedule = self.make_schedule(optimizer)
         if schedule["interval"] == "epoch":  # stepped here, so that a checkpoint at the end of an epoch holds its state
             self.plateau = schedule
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the optimizer, see `parameter_groups`."""
+        return parameter_groups(self.network, self.loss, self.plan, self.phases, self.base_lr, self.weight_decay)
+
     def on_train_epoch_start(self) -> None:
         """Enter the phase of this epoch."""
-        self.phase = [phase for phase in self.phases if phase.start_epoch <= self.current_epoch][-1]
+        self.phase = phase_at(self.phases, self.current_epoch)
         apply_phase(self.network, self.phase, self.plan.norm)
         self.train()
         self.transfer.each_epoch(self.current_epoch)

@@ -45,6 +45,8 @@ class Prepared:
     device: str
     precision: Precision
     regularize: Regularize
+    rank: int
+    world: int
 
     @property
     def frozen(self) -> frozenset[str]:
@@ -145,7 +147,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     if config["objective"] == "val/f1" and classes != 2:
         raise ConfigError("objective: val/f1 is for two classes; val/f1_macro is its mean over classes")
     return Prepared(
-        config, table, parts, skipped, data, network, plan, phases, learner, device, precision, regularize
+        config, table, parts, skipped, data, network, plan, phases, learner, device, precision, regularize, rank, world
     )
 
 

@@ -18,11 +18,10 @@ def read_rows(node: dict[str, Any]) -> tuple[Table, Split]:
         DataError: if there is nothing to read, or the rows cannot be split so.
     """
     options, reader = separate(node)
-    split = Split(**options.split)
     table = build(reader).read()
-    if problems := check(table, split):
+    if problems := check(table, options.split):
         raise DataError(*problems)
-    return table, split
+    return table, options.split
 
 
 def data_problems(node: dict[str, Any]) -> tuple[list[Problem], str]:

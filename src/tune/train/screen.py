@@ -10,7 +10,6 @@ import torch
 from tune.data.splits import prevalence
 from tune.models.freeze import audit
 from tune.run_dir import run_id, shown
-from tune.train.groups import parameter_groups
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,13 +28,11 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
         choices: option chosen in each group.
     """
     config, parts, backbone = prepared.config, prepared.parts, prepared.network.backbone
-    counts = " / ".join(f"{len(rows)} {part}" for part, rows in parts.items())
     digest = f" ({backbone.weights_digest[:8]})" if backbone.weights_digest else ""
     chosen = ", ".join(choices.get(group, "?") for group in ("optimizer", "scheduler", "loss", "augment", "regularize"))
     lines = [
         f"{name}   {choices.get('backbone', '')}, {backbone.weights_source}{digest}   seed {config['seed']}",
-        f"data      {choices.get('data', '')}  {counts}   {prevalence(prepared.table, parts)}   "
-        f"split {parts.fingerprint[:4]} ({parts.how})",
+        f"data      {choices.get('data', '')}  {_parts(prepared)}   split {parts.fingerprint[:4]} ({parts.how})",
     ]
     if prepared.skipped:
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
@@ -70,6 +67,20 @@ def audit_summary(prepared: Prepared) -> list[str]:
     return lines
 
 
+def _parts(prepared: Prepared) -> str:
+    """Size of each part, and how often the positive class, or each of a few, occurs in it."""
+    table, parts = prepared.table, prevalence(prepared.table, prepared.parts)
+    sizes = " / ".join(f"{part.num_rows} {part.part}" for part in parts if part.num_rows)
+    shown_classes = [1] if table.num_classes == 2 else range(min(table.num_classes, 4))
+    shares = [
+        f"{table.classes[k]} " + " / ".join(f"{100 * part.shares[k]:.1f}" for part in parts if part.num_rows) + " %"
+        for k in shown_classes
+    ]
+    more = f", {table.num_classes - 4} more classes" if table.num_classes > 4 else ""
+    about = f"  {table.about}" if table.about else ""
+    return f"{sizes}{about}   {', '.join(shares)}{more}"
+
+
 def _freeze_summary(prepared: Prepared) -> str:
     rows = audit(prepared.network, prepared.plan, prepared.phases)
     frozen = sum(row.parameters for row in rows if row.trained_from is None)
@@ -82,9 +93,7 @@ def _freeze_summary(prepared: Prepared) -> str:
 def _audit_rows(prepared: Prepared) -> list[tuple[str, int, str, float, float, str]]:
     learner = prepared.learner
     rates: dict[str, tuple[float, float]] = {}
-    for group in parameter_groups(
-        learner.network, learner.loss, learner.plan, learner.phases, learner.base_lr, learner.weight_decay
-    ):
+    for group in learner.groups():
         rate, decay = rates.get(group["name"], (0.0, 0.0))
         rates[group["name"]] = max(rate, group["lr"]), max(decay, group["weight_decay"])
     rows = []
@@ -103,7 +112,7 @@ def _audit_line(layer: str, count: int, trained: str, rate: float, decay: float,
 
 
 def _device(prepared: Prepared) -> str:
-    world = prepared.data.world
+    world = prepared.world
     if prepared.device == "cpu":
         processes = f"{world} processes of " if world > 1 else ""
         return f"cpu, {processes}{torch.get_num_threads()} threads of {os.cpu_count()} cores"

@@ -71,10 +71,10 @@ def test_a_sweep_that_works_ends_with_a_table_and_exit_code_0(run, tmp_path):
 def test_trials_that_die_in_every_way_cost_themselves_alone(run, tmp_path):
     bad = ["raise", "os._exit", "kill", "hang"]
     configs = [{"lr": 0.001, "do": "finish"}, *({"lr": 0.001, "do": do} for do in bad), {"lr": 0.002, "do": "finish"}]
-    result, said, answered = run(configs, time_limit_s=0.5, jobs=2)
+    result, said, answered = run(configs, time_limit_s=1.0, jobs=2)
     assert result.exit_code == 3
     assert [row.status for row in result.rows] == ["done", "failed", "failed", "failed", "failed", "done"]
-    causes = ["raised ValueError: no such thing", "exit code 7", "killed by SIGKILL", "timed out after 0.5 s"]
+    causes = ["raised ValueError: no such thing", "exit code 7", "killed by SIGKILL", "timed out after 1 s"]
     assert [row.cause for row in result.rows[1:5]] == causes
     for number, cause in enumerate(causes, start=2):
         line = f"failed: {cause} (lr=0.001 do={bad[number - 2]})   log: {result.sweep_dir}/{number}/run.log"
@@ -87,9 +87,7 @@ def test_trials_that_die_in_every_way_cost_themselves_alone(run, tmp_path):
 def test_the_same_command_runs_nothing_again(run, tmp_path):
     configs = [*rates(0.001, 0.002), {"lr": 0.003, "do": "raise"}]
     _, _, first = run(configs)
-    began = time.monotonic()
     result, _, second = run(configs)
-    assert time.monotonic() - began < 0.5  # no server was started
     assert len(calls(tmp_path)) == 3
     assert result.exit_code == 3
     assert second[1:] == first[1:]
@@ -139,10 +137,10 @@ def test_a_second_driver_is_refused(run, tmp_path):
     assert not (tmp_path / "fake" / "calls.txt").exists()
 
 
-SLOW = [{"lr": round(0.001 * number, 3), "sleep_s": 0.15} for number in range(1, 7)]
+SLOW = [{"lr": round(0.001 * number, 3), "sleep_s": 0.8 if number == 4 else 0.05} for number in range(1, 7)]
 
 
-def driver(tmp_path: Path, configs: list[dict], **options) -> subprocess.Popen[str]:
+def driver(tmp_path: Path, configs: list[dict]) -> subprocess.Popen[str]:
     """The same sweep as `run` makes, in a process of its own."""
     code = f"""
 import sys
@@ -152,7 +150,7 @@ from test_train_sweep_driver import grid
 from tune.train.sweep import Options, run_sweep
 say = lambda line: print(line, flush=True)
 result = run_sweep(grid({configs!r}), ["lr=1"], output=Path({str(tmp_path)!r}), name="fake", objective="val/accuracy",
-    maximize=True, options=Options(**{ {"grace_s": 1.0, **options}!r}), say=say, answer=say, target="sweep_trials:trial",
+    maximize=True, options=Options(grace_s=1.0), say=say, answer=say, target="sweep_trials:trial",
     preload=[])
 assert "torch" not in sys.modules
 sys.exit(result.exit_code)
@@ -212,12 +210,13 @@ def test_a_killed_driver_leaves_no_process_and_the_same_command_ends_like_an_uni
     assert interrupted.exit_code == uninterrupted.exit_code == 0
 
 
-def test_ctrl_c_stops_the_trials_and_exits_with_130(run, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_stop_the_trials(tmp_path, number, code):
     process = driver(tmp_path, [{"lr": 0.001, "do": "hang"}, *rates(0.002)])
     pids = wait_for_calls(tmp_path, 1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=5)
-    assert process.returncode == 130, output
+    assert process.returncode == code, output
     assert not any(is_running(pid) for pid in pids)
     records = [json.loads(path.read_text()) for path in (tmp_path / "fake").glob("sweep-*/*/run.json")]
     assert [record["status"] for record in records] == ["interrupted"]
@@ -225,9 +224,9 @@ def test_ctrl_c_stops_the_trials_and_exits_with_130(run, tmp_path):
 
 
 def test_two_drivers_at_once_the_second_says_so_and_stops(tmp_path):
-    first = driver(tmp_path, SLOW[:2])
+    first = driver(tmp_path, SLOW[3:5])
     wait_for_calls(tmp_path, 1)
-    second = driver(tmp_path, SLOW[:2])
+    second = driver(tmp_path, SLOW[3:5])
     output, _ = second.communicate(timeout=5)
     assert f"pid {first.pid}" in output
     assert second.returncode != 0

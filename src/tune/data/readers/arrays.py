@@ -20,9 +20,9 @@ class Arrays(Reader):
     """Images held in memory, from a file that ``numpy.savez`` or ``numpy.savez_compressed`` wrote.
 
     The file holds ``images``, uint8 (N, H, W) grey or (N, H, W, 3) colour, and ``labels``, (N,) whole numbers or texts.
-    Optional are ``names`` (texts, each once), ``split`` (train, val, test or "" = to be split), ``group`` and ``weight``
-    (>= 0), each (N,). Further (N,) arrays can be used by ``split.stratify`` and ``split.group``. Pickled objects are
-    not loaded.
+    Optional are ``names`` (texts, each once), ``split`` (train, val, test or "" = to be split), ``group`` and
+    ``weight`` (>= 0), each (N,). Further (N,) arrays can be used by ``split.stratify`` and ``split.group``. Pickled
+    objects are not loaded.
 
     Args:
         file: the .npz file; relative to where the command runs.
@@ -63,9 +63,10 @@ class Arrays(Reader):
 
 def _load(file: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as content:
-            if isinstance(content, np.ndarray):
-                raise ValueError("it is a single array (.npy)")
+        content = np.load(file, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            raise ValueError("it is a single array (.npy)")
+        with content:
             return {name: content[name] for name in content.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         text = "pickled objects are not loaded" if "allow_pickle" in str(error) else str(error)

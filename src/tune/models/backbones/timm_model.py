@@ -45,33 +45,34 @@ class TimmBackbone(Backbone):
     ) -> None:
         super().__init__()
         _check_name(name)
-        self.model = _create(name, drop_path, input_size)
-        cfg = self.model.pretrained_cfg
+        model = _create(name, drop_path, input_size)
+        cfg: dict[str, Any] = model.pretrained_cfg
         classifier = _classifier_names(cfg["classifier"])
         if weights == "none":
             self.weights_source = "random weights"
         elif weights == "package":
-            self.weights_source = sources.load_package(self.model, name, classifier)
+            self.weights_source = sources.load_package(model, name, classifier)
         elif weights == "hub":
             from tune.models.hub import weights_file  # 0.3 s that other sources need not pay
 
-            file = weights_file(name, cfg)
             # timm adapts its own files: older names, position embeddings of another image size.
-            overlay = {"file": str(file), "custom_load": False}
-            self.model = _create(name, drop_path, input_size, pretrained=True, pretrained_cfg_overlay=overlay)
+            overlay = {"file": str(weights_file(name, cfg)), "custom_load": False}
+            model = _create(name, drop_path, input_size, pretrained=True, pretrained_cfg_overlay=overlay)
             self.weights_source = f"timm's weights {cfg['hf_hub_id']}"
         elif weights.startswith("run:"):
-            self.weights_source = sources.load_run(self, weights.removeprefix("run:"), output)
+            self.weights_source = sources.load_run(model, weights.removeprefix("run:"), output, "backbone.model.")
         else:
-            self.weights_source = sources.load_path(self.model, weights, classifier)
+            self.weights_source = sources.load_path(model, weights, classifier)
+        self.model: nn.Module = model
         self.weights_digest = "" if weights == "none" else sources.digest(self)
-        self.feature_dim = self.model.head_hidden_size
-        size = (input_size, input_size) if input_size else cfg["input_size"][1:]
-        self.input = InputSpec(tuple(size), tuple(cfg["mean"]), tuple(cfg["std"]), cfg["interpolation"])
-        layers = ordered_layers(self.model)
+        self.feature_dim: int = model.head_hidden_size
+        _, height, width = (3, input_size, input_size) if input_size else cfg["input_size"]
+        self.input = InputSpec((height, width), tuple(cfg["mean"]), tuple(cfg["std"]), cfg["interpolation"])
+        layers = ordered_layers(model)
         self.layers = {layer: [f"model.{tensor}" for tensor in tensors] for layer, tensors in layers.items()}
 
     def forward(self, images: Tensor) -> Tensor:
+        """Pooled features (B, D), the input of timm's classifier."""
         return self.model(images)
 
 
@@ -83,13 +84,16 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"backbone.name: timm has no model called {architecture!r}.{hint}")
     tags = timm.list_pretrained(f"{architecture}.*") if "." in name else [name]
     if name not in tags:
-        raise ConfigError(f"backbone.name: {architecture} has no weights called {name!r}, but {', '.join(tags) or 'none'}.")
+        raise ConfigError(
+            f"backbone.name: {architecture} has no weights called {name!r}, but {', '.join(tags) or 'none'}."
+        )
 
 
-def _create(name: str, drop_path: float, input_size: int | None, pretrained: bool = False, **overlay: Any) -> nn.Module:
-    """timm's model without classifier. `drop_path` and `input_size` reach it only when set: not all models take them."""
+def _create(name: str, drop_path: float, input_size: int | None, pretrained: bool = False, **overlay: Any) -> Any:
+    """timm's model without classifier. `drop_path` and `input_size` reach it only when set: not all take them."""
     keys: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
-    if input_size is not None and timm.get_pretrained_cfg(name).fixed_input_size:
+    cfg = timm.get_pretrained_cfg(name)
+    if input_size is not None and cfg is not None and cfg.fixed_input_size:
         keys["img_size"] = input_size
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0, **keys, **overlay)

@@ -28,6 +28,7 @@ class KeyedDropout(nn.Module):
         self.key: tuple[int, int, int] | None = None
 
     def forward(self, values: Tensor) -> Tensor:
+        """Same shape; the same tensor outside training."""
         if not self.training or self.p == 0:
             return values
         if self.key is None or values.device.type == "xla":
@@ -35,9 +36,6 @@ class KeyedDropout(nn.Module):
         generator = torch.Generator(values.device).manual_seed(_hash(self.key))
         kept = torch.empty_like(values).bernoulli_(1 - self.p, generator=generator)
         return values * kept / (1 - self.p)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
 
 
 def _hash(key: tuple[int, int, int]) -> int:

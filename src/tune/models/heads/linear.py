@@ -27,6 +27,7 @@ class LinearHead(Head):
         self.linear = output_layer(feature_dim, num_classes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding (B, E), dropout applied, and logits (B, K)."""
         embedding = self.dropout(features)  # (B, D)
         return embedding, self.linear(embedding)  # (B, K)
 

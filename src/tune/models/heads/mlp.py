@@ -49,5 +49,6 @@ class MlpHead(Head):
         self.linear = output_layer(hidden[-1], num_classes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding (B, E), dropout applied, and logits (B, K)."""
         embedding = self.hidden(features)  # (B, E)
         return embedding, self.linear(embedding)  # (B, K)

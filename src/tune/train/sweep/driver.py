@@ -245,7 +245,8 @@ class _Sweep:
         if row.status == "done":
             value = row.metric(self.objective)
             result = "–" if value is None else f"{value:.3f}"
-            self.say(f"{place} done  {self.objective} {result}  {row.seconds:.0f} s  {label(row.overrides, self.rows)}")
+            what = label(row.overrides, self.rows)
+            self.say(f"{place} done  {self.objective} {result}  {row.seconds:.0f} s  {what}".rstrip())
         else:
             self.say(self._failure(row))
             self.is_stopping |= self.options.fail_fast

@@ -13,10 +13,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tune import __version__
 from tune.errors import ConfigError, Problem
 from tune.run_dir import read_json
 
@@ -32,7 +32,7 @@ def ledger_key(config: dict[str, Any], data_fingerprint: str, modules_digest: st
         data_fingerprint: of the data that it reads.
         modules_digest: of the source of the user's own modules (`source_digest`).
     """
-    parts = [deciding(config), data_fingerprint, modules_digest, version("tune")]
+    parts = [deciding(config), data_fingerprint, modules_digest, __version__]
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 

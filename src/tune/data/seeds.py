@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 
-def key_of(*parts: int | str) -> int:
+def seed_of(*parts: int | str) -> int:
     """A number of 63 bits from a key such as ("augment", seed, epoch, row); the same on every machine."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
@@ -23,7 +23,7 @@ def keyed(*parts: int | str) -> Iterator[None]:
     """
     generator = torch.default_generator
     state = generator.get_state()
-    generator.manual_seed(key_of(*parts))
+    generator.manual_seed(seed_of(*parts))
     try:
         yield
     finally:

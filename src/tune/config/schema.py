@@ -1,0 +1,117 @@
+"""Top-level keys of a run, and what is known about groups beyond the signatures they name.
+
+The classes here are read, not built: their annotations are the types of the keys. Values stand in conf/run.yaml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from tune.ranges import Range
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What an experiment says about running it many times.
+
+    Args:
+        params: key to values, as on the command line (`1e-4,1e-3`, `range(0,5)`) or as a list.
+        jobs: trials that run at once.
+    """
+
+    params: dict[str, Any]
+    jobs: Annotated[int, Range("[1, 1024]")]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an experiment gave when it was measured; a test reads it.
+
+    Args:
+        metric: name of a metric, as `test/accuracy`.
+        value: what it was.
+        within: how far a repetition may be from it.
+        minutes: how long it took.
+    """
+
+    metric: str
+    value: float
+    within: Annotated[float, Range("[0, inf)")]
+    minutes: Annotated[float, Range("(0, inf)")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The keys of a run that belong to no group."""
+
+    name: str | None
+    seed: Annotated[int, Range("[0, 4294967295]")]
+    lr: Annotated[float, Range("(0, inf)")]
+    batch_size: Annotated[int, Range("[1, inf)")]
+    epochs: Annotated[int, Range("[1, inf)")]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+    output: str
+    objective: str
+    sweep: Sweep
+    expected: Expected | None
+
+
+RUN = "tune.config.schema.Run"
+SHARED = {"data": "tune.data.options.DataOptions"}
+"""Groups whose options share keys besides those of the class they name, and the dataclass of these keys."""
+
+WITHOUT_TARGET = {"regularize": "tune.train.regularize.Regularize"}
+"""Groups that are plain values, and the dataclass that types them."""
+
+MAY_BE_EMPTY = ("logger",)
+"""Groups with an option that names no class because it is always on."""
+
+METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss")
+
+_FACT = "is found out by the run itself: leave it out"
+_WEIGHT_DECAY = "belongs to regularize: set regularize.weight_decay"
+FACTS = dict.fromkeys(("num_classes", "feature_dim", "class_counts", "total_steps", "input_size"), _FACT)
+"""Arguments that are never keys of a YAML, with what to do instead."""
+
+RESERVED: dict[str, dict[str, str]] = {
+    "backbone": {"output": "is a key of the run: set output"},
+    "head": {"dropout": "belongs to regularize: set regularize.dropout"},
+    "optimizer": {"params": _FACT, "lr": "is a key of the run: set lr", "weight_decay": _WEIGHT_DECAY},
+    "scheduler": {"optimizer": _FACT, "steps_per_epoch": _FACT},
+    "transfer": {"loss": "is a group of its own: choose with loss="},
+    "logger": {"save_dir": "is the run folder", "name": "is the run folder", "version": "is the run folder"},
+    "trainer": {
+        "max_epochs": "is a key of the run: set epochs",
+        "min_epochs": "is not used: set epochs, or regularize.early_stopping=0",
+        "max_steps": "is not used: set epochs",
+        "min_steps": "is not used: set epochs",
+        "max_time": "is not used: use --time-limit",
+        "precision": "is a key of the run: set precision",
+        "callbacks": "are chosen by the run: see regularize.early_stopping",
+        "logger": "is a group of its own: choose with logger=",
+        "default_root_dir": "is the run folder: set output",
+        "enable_progress_bar": "is decided by the terminal",
+        "enable_checkpointing": "is always on: the run keeps best and last",
+        "enable_model_summary": "is replaced by the table of layers",
+        "num_sanity_val_steps": "is always 0",
+        "use_distributed_sampler": "is always off: the data module shares the rows out",
+        "reload_dataloaders_every_n_epochs": "is always 0",
+        "inference_mode": "is decided by the run",
+        "barebones": "would switch the record of the run off",
+        "fast_dev_run": "would switch the record of the run off: set epochs=1 and trainer.limit_train_batches",
+        "overfit_batches": "would validate on training rows: set data.split.fraction",
+        "check_val_every_n_epoch": "is always 1",
+        "val_check_interval": "is always one epoch",
+        "model_registry": "is not used",
+    },
+}
+
+
+def reserved(group: str) -> dict[str, str]:
+    """Arguments that no YAML of a group may set, each with what to do instead.
+
+    The backbone decides on the size of its input; to everyone else it is a fact.
+    """
+    facts = {name: advice for name, advice in FACTS.items() if (group, name) != ("backbone", "input_size")}
+    return {**facts, **RESERVED.get(group, {})}

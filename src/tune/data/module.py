@@ -1,0 +1,190 @@
+"""Batches for training, validation and test: the only place where a table meets a network's input size."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from tune.batch import Batch
+from tune.data.augment import Augment
+from tune.data.mix import mix
+from tune.data.samplers import BatchRows, Rows
+from tune.data.seeds import keyed
+from tune.data.splits import Parts
+from tune.data.table import Table
+from tune.data.transforms import Fit, InputTransform
+from tune.errors import ConfigError
+
+
+@final
+class ImageBatches(Dataset[Batch]):
+    """A finished batch for a `Rows`. Holds no state that changes, so a worker process gives what the main process
+    would.
+
+    Args:
+        table: all rows.
+        transform: to the network's input.
+        seed: of augmentation and mixing.
+        augment: random changes; None for none.
+        label_smoothing: ε, moved from the true class to all K equally.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        transform: InputTransform,
+        *,
+        seed: int = 0,
+        augment: Augment | None = None,
+        label_smoothing: float = 0.0,
+    ):
+        self.images = table.images
+        self.labels = torch.from_numpy(np.asarray(table.labels, dtype=np.int64))
+        weights = np.ones(len(table)) if table.weights is None else table.weights
+        self.weights = torch.from_numpy(np.asarray(weights, dtype=np.float32))
+        self.num_classes = table.num_classes
+        self.transform = transform
+        self.seed = seed
+        self.augment = augment
+        self.label_smoothing = label_smoothing
+
+    def __getitem__(self, rows: Rows) -> Batch:
+        index = torch.tensor(rows.indices, dtype=torch.int64)  # (B,)
+        images = torch.stack([self._image(rows.epoch, i) for i in rows.indices])  # (B, 3, H, W)
+        one_hot = F.one_hot(self.labels[index], self.num_classes).float()  # (B, K)
+        probs = (1 - self.label_smoothing) * one_hot + self.label_smoothing / self.num_classes
+        batch = Batch(images, self.labels[index], probs, self.weights[index], index)
+        if self.augment is not None and self.augment.mixes:
+            with keyed("mix", self.seed, rows.epoch, rows.number):
+                return mix(batch, self.augment.mixup, self.augment.cutmix)
+        return batch
+
+    def _image(self, epoch: int, row: int) -> torch.Tensor:
+        if self.augment is None or not self.augment.changes_pixels:
+            return self.transform(self.images[row])
+        with keyed("augment", self.seed, epoch, row):
+            return self.transform(self.images[row], self.augment)
+
+
+@final
+class ImageData(pl.LightningDataModule):
+    """Loaders that yield ``{"target": Batch}``, the same whatever the number of workers.
+
+    Augmentation, mixing and label smoothing act in training only. Over all processes each row of a part comes once per
+    epoch; Lightning's own distributed sampler must be off (``use_distributed_sampler=False``).
+
+    Args:
+        table: all rows.
+        parts: which rows train, validate, test.
+        input_size: (H, W).
+        mean: of each channel, pixels 0-1.
+        std: of each channel.
+        interpolation: Pillow's name of it.
+        fit: crop, stretch or pad.
+        augment: random changes of training images; None for none.
+        label_smoothing: ε from 0 to 1.
+        batch_size: rows per optimizer step, over all processes and accumulated batches.
+        accumulate: batches per optimizer step.
+        workers: processes that read ahead; 0 for none.
+        seed: of order, augmentation and mixing.
+        rank: number of this process.
+        world: number of processes.
+
+    Raises:
+        ConfigError: if the batch size cannot be divided equally, or a part has fewer rows than there are processes.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        parts: Parts,
+        *,
+        input_size: tuple[int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        interpolation: str = "bilinear",
+        fit: Fit = "crop",
+        augment: Augment | None = None,
+        label_smoothing: float = 0.0,
+        batch_size: int = 32,
+        accumulate: int = 1,
+        workers: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        super().__init__()
+        if batch_size % (world * accumulate):
+            text = f"{batch_size} rows cannot be divided equally among {world} processes × {accumulate} batches"
+            raise ConfigError(f"batch_size: {text}; take a multiple of {world * accumulate}")
+        self.table = table
+        self.parts = parts
+        self.fit = fit
+        self.transform = InputTransform(input_size, mean, std, interpolation, fit)
+        self.workers = workers
+        self.accumulate = accumulate
+        self.class_counts: list[int] = table.class_counts(parts.train).tolist()
+        self._training = ImageBatches(
+            table, self.transform, seed=seed, augment=augment, label_smoothing=label_smoothing
+        )
+        self._plain = ImageBatches(table, self.transform)
+        self._samplers = {
+            part: BatchRows(
+                parts.rows(part),
+                batch_size // accumulate,
+                shuffle=part == "train",
+                seed=seed,
+                rank=rank,
+                world=world,
+            )
+            for part in ("train", "val", "test")
+        }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return -(-len(self._samplers["train"]) // self.accumulate)
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled by (seed, epoch), augmented, labels smoothed and mixed as asked for."""
+        sampler = self._samplers["train"]
+        if self.trainer is not None:
+            # A resumed run makes the first iterator, whose workers read ahead, before it sets the sampler's epoch.
+            sampler.set_epoch(self.trainer.current_epoch)
+        return self._loader(self._training, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """In the order of the table, unchanged."""
+        return self._loader(self._plain, self._samplers["val"])
+
+    def test_dataloader(self) -> DataLoader:
+        """In the order of the table, unchanged."""
+        return self._loader(self._plain, self._samplers["test"])
+
+    def eval_rows(self, part: str) -> DataLoader:
+        """Any part, "train" too, as validation sees it: in order, unchanged, plain one-hot."""
+        own = self._samplers[part]
+        sampler = BatchRows(own.rows, own.batch_rows, shuffle=False, rank=own.rank, world=own.world)
+        return self._loader(self._plain, sampler)
+
+    def _loader(self, batches: ImageBatches, sampler: BatchRows) -> DataLoader:
+        # An own generator: the loader draws a seed for its workers, which must not move the global one.
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=sampler,
+            collate_fn=as_target,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            generator=torch.Generator(),
+        )
+
+
+def as_target(batch: Any) -> dict[str, Batch]:
+    """The batch under the name of its domain."""
+    return {"target": batch}

@@ -1,0 +1,168 @@
+"""Optimizers, as functions of groups of parameters.
+
+Rate and weight decay stand in the groups (`lr`, `regularize.weight_decay`), so no function here has a key of that
+name; the two arguments are torch's defaults for a group without its own. torch's implementation is left at its own
+choice of loop (for each tensor on the CPU, grouped on a GPU).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+
+from tune.errors import ConfigError, Problem
+from tune.ranges import Range
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+Groups = list[dict[str, Any]]
+
+
+def sgd(
+    params: Groups,
+    lr: float,
+    weight_decay: float,
+    momentum: Annotated[float, Range("[0, 1)")] = 0.0,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Stochastic gradient descent: ``v = momentum * v + g``, ``w -= lr * v`` (Nesterov: ``g + momentum * v``).
+
+    Weight decay is added to the gradient g.
+
+    Raises:
+        ConfigError: if `nesterov` has no momentum to act on.
+    """
+    if nesterov and not momentum:
+        raise ConfigError("optimizer.nesterov: has no effect without optimizer.momentum (0.9 is usual).")
+    return torch.optim.SGD(params, lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov)
+
+
+def adagrad(
+    params: Groups,
+    lr: float,
+    weight_decay: float,
+    lr_decay: Annotated[float, Range("[0, inf)")] = 0.0,
+    initial_accumulator_value: Annotated[float, Range("[0, inf)")] = 0.0,
+    eps: Annotated[float, Range("[0, inf)")] = 1e-10,
+) -> Optimizer:
+    """Adagrad: ``w -= lr * g / (sqrt(sum of g^2) + eps)``. Weight decay is added to the gradient g.
+
+    Args:
+        params: groups.
+        lr: of a group without its own.
+        weight_decay: of a group without its own.
+        lr_decay: the rate in step t, from 0, is divided by ``1 + t * lr_decay``.
+        initial_accumulator_value: what the sum of squares starts from.
+        eps: keeps the quotient finite.
+    """
+    return torch.optim.Adagrad(
+        params,
+        lr,
+        weight_decay=weight_decay,
+        lr_decay=lr_decay,
+        initial_accumulator_value=initial_accumulator_value,
+        eps=eps,
+    )
+
+
+def rmsprop(
+    params: Groups,
+    lr: float,
+    weight_decay: float,
+    alpha: Annotated[float, Range("[0, 1)")] = 0.99,
+    eps: Annotated[float, Range("[0, inf)")] = 1e-8,
+    momentum: Annotated[float, Range("[0, 1)")] = 0.0,
+    centered: bool = False,
+) -> Optimizer:
+    """RMSProp: ``s = alpha * s + (1 - alpha) * g^2``, ``w -= lr * g / (sqrt(s) + eps)``.
+
+    Weight decay is added to the gradient g. `centered` takes the running mean of g, squared, off s.
+    """
+    return torch.optim.RMSprop(
+        params, lr, weight_decay=weight_decay, alpha=alpha, eps=eps, momentum=momentum, centered=centered
+    )
+
+
+def adam(
+    params: Groups,
+    lr: float,
+    weight_decay: float,
+    betas: list[Annotated[float, Range("[0, 1)")]],
+    eps: Annotated[float, Range("[0, inf)")] = 1e-8,
+    amsgrad: bool = False,
+) -> Optimizer:
+    """Adam: a running mean of gradients over the root of a running mean of their squares, both unbiased.
+
+    Weight decay is added to the gradient, and so is rescaled with it; `optimizer=adamw` keeps it apart.
+    """
+    return torch.optim.Adam(params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad)
+
+
+def adamw(
+    params: Groups,
+    lr: float,
+    weight_decay: float,
+    betas: list[Annotated[float, Range("[0, 1)")]],
+    eps: Annotated[float, Range("[0, inf)")] = 1e-8,
+    amsgrad: bool = False,
+) -> Optimizer:
+    """Adam with decoupled weight decay: ``w *= 1 - lr * weight_decay`` before Adam's step."""
+    return torch.optim.AdamW(params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad)
+
+
+def by_timm_name(
+    params: Groups,
+    lr: float,
+    weight_decay: float,
+    name: str,
+    momentum: Annotated[float, Range("[0, 1)")] | None = None,
+    betas: list[Annotated[float, Range("[0, 1)")]] | None = None,
+    eps: Annotated[float, Range("[0, inf)")] | None = None,
+) -> Optimizer:
+    """An optimizer of timm by its name; what is not given keeps timm's default (momentum 0.9, sgd is Nesterov's).
+
+    Raises:
+        ConfigError: if timm has none of this name, it needs more than a plain step, or it has no such key.
+    """
+    from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers  # 3 s that others need not pay
+
+    known = [str(known) for known in list_optimizers()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3) or known
+        raise ConfigError(f"optimizer.name: timm has no optimizer called {name!r}. Nearest: {', '.join(near)}.")
+    info = get_optimizer_info(name)
+    if reason := _needs_more(name, info):
+        raise ConfigError(f"optimizer.name: {name} {reason}.")
+    given: dict[str, Any] = {"momentum": momentum, "betas": betas and tuple(betas), "eps": eps}
+    takes = {"momentum": info.has_momentum, "betas": info.has_betas, "eps": info.has_eps}
+    problems = [
+        Problem(f"optimizer.{key}", f"timm's {name} has no such key")
+        for key, value in given.items()
+        if value is not None and not takes[key]
+    ]
+    if betas is not None and info.has_betas and len(betas) != info.num_betas:
+        problems.append(Problem("optimizer.betas", f"{name} takes {info.num_betas} numbers, not {len(betas)}"))
+    if problems:
+        raise ConfigError(*problems)
+    keys = {key: value for key, value in given.items() if value is not None}
+    return create_optimizer_v2(params, opt=name, lr=lr, weight_decay=weight_decay, **keys)
+
+
+def _needs_more(name: str, info: Any) -> str:
+    """Why an optimizer cannot be used with a plain step; empty if it can."""
+    if info.second_order:
+        return "needs second derivatives (a backward pass with create_graph), not a plain step"
+    if isinstance(info.opt_class, str):  # the path of a class in a package that timm does not require
+        return (
+            f"needs the package {info.opt_class.partition('.')[0]} and a CUDA device; try the name without its prefix"
+        )
+    return ""
+
+
+def _pair(betas: list[float]) -> tuple[float, float]:
+    if len(betas) != 2:
+        raise ConfigError(f"optimizer.betas: takes 2 numbers, not {len(betas)}.")
+    return betas[0], betas[1]
