@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune.config import files, gate, names, schema
-from tune.config.annotations import type_of
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
 from tune.config.overrides import COMMAND_LINE
-from tune.config.signatures import Found, Parameter, Signature, find, signature
+from tune.config.signature.annotations import type_of
+from tune.config.signature.source import Found, Parameter, Signature, find, signature
+from tune.config.signature.types import UNKNOWN, Fields, written
 from tune.config.tree import ConfigTree
-from tune.config.types import UNKNOWN, Fields, written
 from tune.errors import Problem
 
 NEEDS_A_VALUE = "needs a value"
@@ -37,7 +37,9 @@ def check(composed: Composed, tree: ConfigTree, allow: Iterable[str] = ()) -> li
         ConfigError: if what the user allowed makes no sense.
     """
     checker = _Checker(composed, tree, gate.allowed_by_user(allow))
-    return list(dict.fromkeys([*composed.problems, *checker.problems()]))
+    told = {problem.key for problem in composed.problems}  # what follows from such a problem is not said again
+    rest = [problem for problem in checker.problems() if problem.key not in told]
+    return list(dict.fromkeys([*composed.problems, *rest]))
 
 
 class _Checker:

@@ -21,8 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tune.config import files, overrides, provenance
-from tune.config.habits import nearest
+from tune.config import complaints, overrides, provenance
 from tune.config.overrides import Axis, Change
 from tune.config.tree import ConfigTree
 from tune.errors import ConfigError, Problem
@@ -70,6 +69,7 @@ class _Base:
     shadowed: list[str]
     has_interpolations: bool
     origin: Callable[[str], str]
+    problems: list[Problem]
 
 
 def compose(tree: ConfigTree, words: list[str]) -> Composed:
@@ -81,7 +81,7 @@ def compose(tree: ConfigTree, words: list[str]) -> Composed:
     axes, problems = overrides.parse(tree, words)
     for axis in axes:
         if axis.is_swept:
-            problems.append(_needs_multirun(axis))
+            problems.append(complaints.needs_multirun(axis))
     changes = [axis.changes[0] for axis in axes]
     composer = _Composer(tree)
     composed = composer.run(changes, words, [])
@@ -134,13 +134,14 @@ class _Composer:
         choices: list[Change] = []
         for change in changes:
             if change.is_choice:
-                wrong = _wrong_choice(self.tree, change)
+                wrong = complaints.wrong_choice(self.tree, change)
                 if wrong is None:
                     choices.append(overrides.as_choice(change, self.known))
                 else:
                     problems.append(wrong)
                     missing.add(change.group)
         base = self._base(tuple(choice.text for choice in choices))
+        problems += base.problems
         cfg = deepcopy(base.cfg)
         for change in changes:
             if not change.is_choice:
@@ -161,21 +162,42 @@ class _Composer:
             swept=swept,
             shadowed=base.shadowed,
             problems=problems,
-            missing=missing,
+            missing=missing | {problem.key for problem in base.problems},
         )
 
     def _base(self, choices: tuple[str, ...]) -> _Base:
         if choices not in self.bases:
-            self.bases[choices] = _compose(self.tree, choices)
+            self.bases[choices] = self._compose(choices)
         return self.bases[choices]
+
+    def _compose(self, choices: tuple[str, ...]) -> _Base:
+        """Compose; an option that a file chooses and that does not exist is replaced, so that the rest is checked.
+
+        Raises:
+            ConfigError: if the files cannot be put together at all.
+        """
+        problems: list[Problem] = []
+        instead: list[str] = []
+        defaults = self.tree.defaults()
+        while True:
+            try:
+                base = _compose(self.tree, (*choices, *instead))
+            except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
+                problem = complaints.from_hydra(self.tree, choices, error)
+                word = f"{problem.key}={defaults.get(problem.key)}"
+                if problem.key not in defaults or word in instead:
+                    raise ConfigError(*problems, problem) from error
+                problems.append(problem)
+                instead.append(word)
+                continue
+            base.problems = problems
+            base.origin = provenance.of_files(self.tree, (*choices, *instead))
+            return base
 
 
 def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
     with tree.active():
-        try:
-            whole = hydra_compose("run", overrides=list(choices), return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
-            raise ConfigError(_from_hydra(tree, error)) from error
+        whole = hydra_compose("run", overrides=list(choices), return_hydra_config=True)
     known = whole.hydra.runtime.choices
     picked = {str(group): str(known[group]) for group in known if not str(group).startswith("hydra/")}
     cfg: Any = OmegaConf.to_container(whole, resolve=False)
@@ -190,7 +212,8 @@ def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
         choices={group: option for group, option in picked.items() if option != "None"},
         shadowed=shadowed,
         has_interpolations="${" in str(cfg),
-        origin=provenance.of_files(tree, choices),
+        origin=str,
+        problems=[],
     )
 
 
@@ -214,37 +237,6 @@ def _params(tree: ConfigTree, composed: Composed, given: set[str]) -> tuple[list
     return axes, problems
 
 
-def _needs_multirun(axis: Axis) -> Problem:
-    change = axis.changes[0]
-    values = ",".join(each.text.partition("=")[2] for each in axis.changes)
-    text = f"{values} is several values: use -m to run each, or quote it if it is one: '{change.key}=\"{values}\"'"
-    return Problem(change.key, text, change.where)
-
-
-def _wrong_choice(tree: ConfigTree, change: Change) -> Problem | None:
-    if change.sign == "~" or change.value is None:
-        return None
-    if not tree.is_group(change.group):
-        close = nearest(change.group, [*tree.groups(), "experiment"])
-        hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join([*tree.groups(), 'experiment'])}"
-        return Problem(change.group, f"is no group of options.{hint}", change.where)
-    options = tree.options(change.group)
-    for option in change.value if isinstance(change.value, list) else [change.value]:
-        if str(option).removesuffix(".yaml") not in options:
-            return Problem(change.group, no_option(tree, change.group, str(option)), change.where)
-    return None
-
-
-def no_option(tree: ConfigTree, group: str, option: str) -> str:
-    """What to say when a group has no such option: the nearest ones, and where they were looked for."""
-    options = tree.options(group)
-    close = nearest(option, options)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(options) or 'none'}."
-    return (
-        f"no option is called {option!r}. {hint}  Looked in {', '.join(files.shown(f / group) for f in tree.folders)}"
-    )
-
-
 def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> tuple[dict[str, Any], list[Problem]]:
     """Fill in `${…}`; what cannot be is left as it stands and reported, key by key."""
     problems: list[Problem] = []
@@ -261,26 +253,3 @@ def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> tuple[dict[s
 
 def _dotted(key: str) -> str:
     return re.sub(r"\[(\w+)\]", r".\1", key)
-
-
-def _from_hydra(tree: ConfigTree, error: Exception) -> Problem:
-    """Hydra's complaint about files that do not fit together, as one of ours with file and line."""
-    text = str(error.__cause__ or error).strip()
-    found = re.search(r"In '([^']+)'", text)
-    parent = found[1].removesuffix(".yaml") if found else "run"
-    lost = re.search(r"Could not (?:find|load|override) '([^']+)'", text)
-    first = re.sub(r"^In '[^']+': ", "", text.splitlines()[0])
-    if lost is None:
-        return Problem(parent, first, provenance.place(tree, parent))
-    group, _, option = lost[1].rpartition("/")
-    if "override" in lost[0]:
-        known = sorted(set(tree.defaults()))
-        close = nearest(lost[1], known)
-        hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}"
-        return Problem(lost[1], f"is no group of the run.{hint}", provenance.place(tree, parent, lost[1]))
-    while "/" in group and not tree.is_group(group):
-        group, _, folder = group.rpartition("/")
-        option = f"{folder}/{option}"
-    if group.startswith("experiment/"):
-        group, option = "experiment", f"{group.removeprefix('experiment/')}/{option}"
-    return Problem(group, no_option(tree, group, option), provenance.place(tree, parent, group, option))

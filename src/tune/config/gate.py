@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tune.config.habits import nearest
-from tune.config.signatures import Found, find
+from tune.config.signature.source import Found, find
 from tune.errors import ConfigError, Problem
 
 OURS = (
@@ -132,7 +132,7 @@ def _listed(file: Path, _: int) -> tuple[str, ...]:
 
 def _near(target: str) -> str:
     """The nearest module or definition beside the one that is not there."""
-    from tune.config.signatures import Definition, module_of
+    from tune.config.signature.source import Definition, module_of
 
     origin, _, name = target.rpartition(".")
     module = module_of(origin)

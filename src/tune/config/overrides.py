@@ -15,8 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Transformer
 from hydra.errors import HydraException
 
+from tune.config.signature.types import written
 from tune.config.tree import ConfigTree
-from tune.config.types import written
 from tune.errors import Problem
 
 COMMAND_LINE = "command line"

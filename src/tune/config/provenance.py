@@ -65,9 +65,9 @@ def with_changes(changes: list[Change], below: Callable[[str], str]) -> Callable
 
 
 def place(tree: ConfigTree, config_path: str, group: str = "", option: str = "") -> str:
-    """FILE:LINE of a config that Hydra names, at its line of defaults about `group` if it has one."""
+    """FILE:LINE of a config that Hydra names: its line of defaults about `group`, "" if it has none; else its first."""
     file = files.read(tree.file(*_group_and_option(config_path)))
-    return _chosen(file, group, option) or file.where()
+    return _chosen(file, group, option) if group else file.where()
 
 
 def _group_and_option(config_path: str) -> tuple[str, str]:

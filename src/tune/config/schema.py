@@ -71,7 +71,13 @@ METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss")
 
 _FACT = "is found out by the run itself: leave it out"
 _WEIGHT_DECAY = "belongs to regularize: set regularize.weight_decay"
-FACTS = dict.fromkeys(("num_classes", "feature_dim", "class_counts", "total_steps", "input_size"), _FACT)
+FACTS: dict[str, str] = {
+    "num_classes": _FACT,
+    "feature_dim": _FACT,
+    "class_counts": _FACT,
+    "total_steps": _FACT,
+    "input_size": _FACT,
+}
 """Arguments that are never keys of a YAML, with what to do instead."""
 
 RESERVED: dict[str, dict[str, str]] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 
-from tune.config.signatures import Found, Module, Signature, find, is_dataclass, lookup, module_of, signature
-from tune.config.types import Choice, DictOf, Either, Fields, ListOf, Ranged, Scalar, Type
+from tune.config.signature.source import Found, Module, Signature, find, is_dataclass, lookup, module_of, signature
+from tune.config.signature.types import Choice, DictOf, Either, Fields, ListOf, Ranged, Scalar, Type
 from tune.ranges import Range
 
 MAX_DEPTH = 20

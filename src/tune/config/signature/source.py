@@ -25,7 +25,7 @@ class Module:
         name: dotted name.
         path: the file.
         tree: its syntax tree.
-        types: what `tune.config.types` has compiled from it, by the place of the annotation.
+        types: what `tune.config.signature.types` has compiled from it, by the place of the annotation.
     """
 
     name: str
@@ -104,6 +104,9 @@ def find(target: str) -> Found | str:
                 return f"there is no module {'.'.join(parts[: cut + 1])}"
             found = lookup(module, rest[0])
             return found or f"{shown(module.path)} defines no class or function {rest[0]!r}"
+        path = _file_of(".".join(parts[:cut]))
+        if path is not None:
+            return f"{shown(path)} is no valid Python{_line_of_error(path)}"
     return f"there is no module {'.'.join(parts[:-1]) or target}"
 
 
@@ -231,6 +234,16 @@ def _absolute(item: ast.ImportFrom, module: Module) -> str:
     drop = item.level - (1 if module.path.name == "__init__.py" else 0)
     above = package[: len(package) - drop] if drop else package
     return ".".join([*above, *([item.module] if item.module else [])])
+
+
+def _line_of_error(path: Path) -> str:
+    try:
+        ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        return f", line {error.lineno}: {error.msg}"
+    except ValueError as error:
+        return f": {error}"
+    return ""
 
 
 def _file_of(name: str) -> Path | None:

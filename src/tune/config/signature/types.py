@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tune.config.signatures import Signature
+from tune.config.signature.source import Signature
 from tune.ranges import Range
 
 Complaint = tuple[str, str]
