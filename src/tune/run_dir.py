@@ -103,7 +103,9 @@ def find_run(run: str, output: Path | str = "outputs") -> Path:
     if found:
         raise ConfigError(Problem(run, f"{len(found)} runs begin so: {', '.join(run_id(path) for path in found[:5])}"))
     latest = ", ".join(run_id(path) for path in runs[-3:]) or "none yet"
-    raise ConfigError(Problem(run, f"no such run in {output}/ (looked for a folder with run.json). Last runs: {latest}"))
+    raise ConfigError(
+        Problem(run, f"no such run in {output}/ (looked for a folder with run.json). Last runs: {latest}")
+    )
 
 
 def shown(path: Path) -> str:

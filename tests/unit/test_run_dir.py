@@ -9,8 +9,18 @@ import sys
 import time
 
 import pytest
+
 from tune.errors import ConfigError
-from tune.run_dir import atomic_write, create_run_dir, find_run, is_alive, process_identity, read_json, run_id, write_json
+from tune.run_dir import (
+    atomic_write,
+    create_run_dir,
+    find_run,
+    is_alive,
+    process_identity,
+    read_json,
+    run_id,
+    write_json,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

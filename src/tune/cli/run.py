@@ -214,7 +214,7 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     name = run_id(outcome.run_dir)
     if outcome.status == "done":
         print(_result_line(outcome))
-        print(f"done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}     use it: tune.load(\"{name}\")")
+        print(f'done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}     use it: tune.load("{name}")')
     else:
         next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
         log = f"log: {shown(outcome.run_dir / 'run.log')}"

@@ -116,7 +116,9 @@ def expand(tree: ConfigTree, words: list[str]) -> list[Composed]:
         for more in itertools.product(*(axis.changes for axis in inner)):
             texts = [change.text for change in more]
             varying = [change.text for change, axis in zip(more, inner, strict=True) if axis.is_swept]
-            trials.append(composer.run([*picked, *more], words + texts, swept + varying))
+            trial = composer.run([*picked, *more], words + texts, swept + varying)
+            trial.cfg["sweep"]["params"] = {}  # a trial is one run
+            trials.append(trial)
     return trials
 
 

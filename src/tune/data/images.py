@@ -69,7 +69,8 @@ def open_image(path: Path) -> Image.Image:
         DataError: if the file is not a whole image of a known format; with the reason.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        # Given a name, Pillow 13 maps uncompressed TIFF into memory, and scrambles those that lie on their side.
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
                 raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
             image.load()

@@ -72,14 +72,20 @@ class FreezeAudit(Callback):
             text = "it is in the optimizer, but never had a gradient; freeze it by a rule of freeze.rules or use it"
             raise RunError(f"trainable, but it cannot learn: {_listed(silent)}: {text}")
         if stuck := [name for name in trained if name not in moved]:
-            rates = {name: group["lr"] for group in trainer.optimizers[0].param_groups for name in _names(group, pl_module)}
+            rates = {
+                name: group["lr"] for group in trainer.optimizers[0].param_groups for name in _names(group, pl_module)
+            }
             rate = max(rates[name] for name in stuck)
             self.say(f"warning: had a gradient, but did not move at a rate of {rate:.1e}: {_listed(stuck)}")
 
 
 def same_bits(left: Tensor, right: Tensor) -> bool:
     """Whether two tensors are equal to the bit; a NaN equals itself."""
-    return torch.equal(left, right) or torch.equal(left.isnan(), right.isnan()) and torch.equal(left.nan_to_num(), right.nan_to_num())
+    return (
+        torch.equal(left, right)
+        or (torch.equal(left.isnan(), right.isnan())
+        and torch.equal(left.nan_to_num(), right.nan_to_num()))
+    )
 
 
 def _names(group: dict[str, Any], module: Any) -> list[str]:

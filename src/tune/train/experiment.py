@@ -131,7 +131,11 @@ def run_trial(job: dict[str, Any]) -> int:
 def outcome_of(run_dir: Path) -> Outcome:
     """What run.json says came of a run."""
     record = read_json(run_dir / "run.json")
-    known = {key: record[key] for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds") if key in record}
+    known = {
+        key: record[key]
+        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds")
+        if key in record
+    }
     return Outcome(run_dir, **known)
 
 
@@ -263,5 +267,3 @@ class _logged:  # noqa: N801  # used like a function
         logging.getLogger().removeHandler(self.handler)
         logging.getLogger().setLevel(self.level)
         self.handler.close()
-
-

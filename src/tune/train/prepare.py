@@ -127,7 +127,11 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         network,
         build(config["loss"], class_counts=data.class_counts, num_classes=classes, feature_dim=backbone.feature_dim),
         build(config["transfer"]),
-        {name: kind(strength) for name, kind, strength in (("l1", L1, regularize.l1), ("l2", L2, regularize.l2)) if strength},
+        {
+            name: kind(strength)
+            for name, kind, strength in (("l1", L1, regularize.l1), ("l2", L2, regularize.l2))
+            if strength
+        },
         plan,
         phases,
         lr=config["lr"],

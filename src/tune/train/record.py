@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from tune.train.experiment import Job
     from tune.train.prepare import Prepared
 
-PACKAGES = ("tune", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core", "pillow", "numpy")
+PACKAGES = (
+    "tune",
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "pillow",
+    "numpy",
+)
 SECRETS = ("token", "password", "secret", "api_key", "apikey", "credential")
 
 

@@ -37,7 +37,9 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     if prepared.skipped:
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
     lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
-    lines.append(f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}")
+    lines.append(
+        f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}"
+    )
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
     return lines
 
@@ -63,7 +65,11 @@ def audit_summary(prepared: Prepared) -> list[str]:
             rows.append([layer, count, trained, rate, decay, norm])
     lines = [_audit_line(*row) for row in rows]
     if len(lines) > ROWS_OF_AUDIT:
-        lines = [*lines[: ROWS_OF_AUDIT - 2], f"          … {len(lines) - ROWS_OF_AUDIT + 1} more in run.log", lines[-1]]
+        lines = [
+            *lines[: ROWS_OF_AUDIT - 2],
+            f"          … {len(lines) - ROWS_OF_AUDIT + 1} more in run.log",
+            lines[-1],
+        ]
     return lines
 
 

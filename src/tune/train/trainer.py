@@ -65,7 +65,9 @@ def device_type(node: dict[str, Any]) -> str:
         if found in there and not there[found].is_available():
             found = ""
     if not found:
-        text = f"{asked} is not to be had on this machine. trainer=auto takes the best there is, trainer=cpu always runs."
+        text = (
+            f"{asked} is not to be had on this machine. trainer=auto takes the best there is, trainer=cpu always runs."
+        )
         raise ConfigError(Problem("trainer.accelerator", text))
     return found
 

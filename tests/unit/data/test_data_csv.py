@@ -35,7 +35,9 @@ def test_path_and_label_are_enough(tmp_path):
 
 
 def test_optional_columns_are_used_and_others_can_be_split_by(tmp_path):
-    text = "path,label,split,group,weight,site\na.png,x,train,7,2,north\nb.png,y,Valid,8,0.5,south\nc.png,y,,8,1,south\n"
+    text = (
+        "path,label,split,group,weight,site\na.png,x,train,7,2,north\nb.png,y,Valid,8,0.5,south\nc.png,y,,8,1,south\n"
+    )
     table = Csv(make(tmp_path, text, "a.png", "b.png", "c.png")).read()
     assert table.split is not None
     assert table.group is not None
@@ -65,7 +67,9 @@ def test_columns_can_have_other_names_and_paths_another_root(tmp_path):
 
 
 def test_optional_columns_can_be_left_unused(tmp_path):
-    table = Csv(make(tmp_path, "path,label,split\na.png,x,odd\nb.png,y,odd\n", "a.png", "b.png"), split_column=None).read()
+    table = Csv(
+        make(tmp_path, "path,label,split\na.png,x,odd\nb.png,y,odd\n", "a.png", "b.png"), split_column=None
+    ).read()
     assert table.split is None
     assert table.columns["split"].tolist() == ["odd", "odd"]
 

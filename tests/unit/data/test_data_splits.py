@@ -104,7 +104,9 @@ def test_blocks_are_stretches_of_rows_of_equal_length():
     assert [len(rows) for _, rows in parts.items()] == [160, 30, 50] or abs(len(parts.test) - 48) <= 10
 
 
-@pytest.mark.parametrize(("share", "best"), [(0.2, (1, 5)), (0.25, (1, 4)), (0.3, (3, 10)), (0.5, (1, 2)), (0.9, (9, 10))])
+@pytest.mark.parametrize(
+    ("share", "best"), [(0.2, (1, 5)), (0.25, (1, 4)), (0.3, (3, 10)), (0.5, (1, 2)), (0.9, (9, 10))]
+)
 def test_folds_come_nearest_to_the_share(share, best):
     from tune.data.splits import _folds
 
@@ -171,7 +173,11 @@ def test_no_test_part_is_possible():
         (table_of([0] * 10), Split(), "data: one class only (c0)"),
         (table_of([0] * 50 + [1] * 2), Split(), "data: class c1 has too few rows to split: 2"),
         (table_of([0] * 50 + [2] * 9), Split(), "data: class c1 has no row"),
-        (random_table(0), Split(stratify="site"), "data.split.stratify: the data have no column site. There are: label"),
+        (
+            random_table(0),
+            Split(stratify="site"),
+            "data.split.stratify: the data have no column site. There are: label",
+        ),
         (random_table(0), Split(group="who"), "data.split.group: the data have no column who"),
         (
             random_table(0, columns={"who": np.arange(200)}),

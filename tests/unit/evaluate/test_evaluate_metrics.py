@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as oracle
+
 from tune.evaluate import intervals
 from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
 

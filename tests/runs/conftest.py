@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=2", "batch_size=16"]
+
+
+class Tune:
+    """The real command line, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run `tune WORDS` and check its exit code (None: do not)."""
+        command = [sys.executable, "-m", "tune", *words]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=300, env=self.env)
+        if code is not None:
+            assert done.returncode == code, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start `tune WORDS` in a process group of its own and do not wait."""
+        command = [sys.executable, "-m", "tune", *words]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.env,
+            start_new_session=True,
+        )
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+    def runs(self) -> list[Path]:
+        """Folders of single runs, oldest first."""
+        return sorted(path.parent for path in self.folder.glob("outputs/*/*/run.json"))
+
+
+@pytest.fixture
+def tune(tmp_path) -> Tune:
+    return Tune(tmp_path)
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """Overrides that make a run of about a second."""
+    return list(TINY)

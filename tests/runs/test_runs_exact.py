@@ -1,0 +1,80 @@
+"""The same config gives the same numbers, to the bit: again, with workers, and through any number of kills."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+WILD = ["data=synthetic", "data.rows=80", "backbone.input_size=32", "batch_size=16", "epochs=4", "freeze=mid"]
+WILD += ["augment=strong", "regularize.dropout=0.3", "backbone.drop_path=0.1", "scheduler=warmup_cosine", "lr=3e-3"]
+
+
+def same(left, right) -> bool:
+    one, other = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
+    assert one.keys() == other.keys()
+    last = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (left, right)]
+    return (
+        all(torch.equal(one[name], other[name]) for name in one)
+        and all(torch.equal(last[0][name], last[1][name]) for name in last[0])
+        and (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
+        and (left / "predictions" / "test.csv").read_bytes() == (right / "predictions" / "test.csv").read_bytes()
+    )
+
+
+def test_twice_and_with_workers_and_through_five_kills(tune):
+    tune("run", *WILD, "name=plain")
+    tune("run", *WILD, "name=again")
+    tune("run", *WILD, "name=workers", "data.workers=2")
+    plain, again, workers = (next((tune.folder / "outputs" / name).iterdir()) for name in ("plain", "again", "workers"))
+    assert same(plain, again)
+    assert same(plain, workers)
+    killed = killed_and_resumed(tune, kills=2, workers=2)
+    assert same(plain, killed)
+
+
+def test_another_seed_gives_other_weights(tune):
+    tune("run", *WILD, "name=a", "epochs=2")
+    tune("run", *WILD, "name=b", "epochs=2", "seed=1")
+    a, b = (next((tune.folder / "outputs" / name).iterdir()) for name in ("a", "b"))
+    assert not same(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_five_kills_at_random_steps(tune, workers):
+    tune("run", *WILD, "name=plain")
+    plain = next((tune.folder / "outputs" / "plain").iterdir())
+    assert same(plain, killed_and_resumed(tune, kills=5, workers=workers))
+
+
+def killed_and_resumed(tune, kills: int, workers: int):
+    """Start a run, kill its whole process group at random moments, resume it to the end."""
+    draw = random.Random(workers)
+    process = tune.start("run", *WILD, "name=killed", f"data.workers={workers}")
+    for _ in range(kills):
+        deadline = time.monotonic() + 60
+        while not list((tune.folder / "outputs").glob("killed/*/run.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0.2, 4))
+        tune_pid_group(process)
+        process.wait()
+        run_dir = next((tune.folder / "outputs" / "killed").iterdir())
+        if '"done"' in (run_dir / "run.json").read_text():
+            break
+        process = tune.start("resume", str(run_dir))
+    output, _ = process.communicate(timeout=300)
+    run_dir = next((tune.folder / "outputs" / "killed").iterdir())
+    assert '"status": "done"' in (run_dir / "run.json").read_text(), output
+    return run_dir
+
+
+def tune_pid_group(process) -> None:
+    import os
+
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import yaml
+
+
+def test_a_run_leaves_everything_that_its_folder_promises(tune, tiny):
+    done = tune("run", *tiny, "--json")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    run_dir = tune.runs()[0]
+    record = json.loads((run_dir / "run.json").read_text())
+    assert answer["status"] == record["status"] == "done"
+    assert answer["metrics"] == record["metrics"]
+    assert {"val/accuracy", "val/loss", "test/accuracy", "test/auroc", "test/f1_macro"} <= record["metrics"].keys()
+    low, high = record["intervals"]["test/accuracy"]
+    assert low < record["metrics"]["test/accuracy"] <= high
+    found = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*") if path.is_file()}
+    assert found == {
+        "config.yaml",
+        "overrides.txt",
+        "run.json",
+        "run.log",
+        "metrics.csv",
+        "model.safetensors",
+        "model.yaml",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "predictions/val.csv",
+        "predictions/test.csv",
+    }
+    assert (run_dir / "overrides.txt").read_text().split() == tiny
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["batch_size"] == 16
+    history = list(csv.DictReader((run_dir / "metrics.csv").open()))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert {"step", "lr", "train/loss", "val/accuracy"} <= history[0].keys()
+
+
+def test_the_predictions_of_the_test_rows_give_the_reported_accuracy(tune, tiny):
+    tune("run", *tiny)
+    run_dir = tune.runs()[0]
+    record = json.loads((run_dir / "run.json").read_text())
+    for part in ("val", "test"):
+        rows = list(csv.DictReader((run_dir / "predictions" / f"{part}.csv").open()))
+        share = sum(row["label"] == row["predicted"] for row in rows) / len(rows)
+        assert share == pytest.approx(record["metrics"][f"{part}/accuracy"])
+        assert len(rows) == record["counts"][part]
+        for row in rows:
+            probabilities = {name: float(value) for name, value in row.items() if name.startswith("p_")}
+            assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+            assert max(probabilities, key=probabilities.__getitem__) == f"p_{row['predicted']}"
+
+
+def test_the_first_screen_is_short_and_says_what_is_frozen(tune, tiny):
+    done = tune("run", *tiny)
+    screen = done.stderr.split("epoch 1/2")[0].strip().splitlines()
+    assert len(screen) <= 12
+    assert any(line.startswith("freeze") and "3,371,008 frozen" in line for line in screen)
+    assert any("run " in line and "tune resume" in line for line in screen)
+
+
+def test_a_dry_run_says_the_cost_and_makes_nothing(tune, tiny):
+    done = tune("run", *tiny, "--dry-run")
+    assert "cost      about" in done.stderr
+    tune("run", "-m", *tiny, "lr=1e-3,1e-2", "--dry-run")
+    assert not (tune.folder / "outputs").exists()
+
+
+def test_a_loss_that_is_not_finite_is_diverged(tune, tiny):
+    done = tune("run", *tiny, "lr=1e30", "optimizer=sgd", code=5)
+    record = json.loads((tune.runs()[0] / "run.json").read_text())
+    assert record["status"] == "diverged"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_photographs_alone_is_enough(tune):
+    from PIL import Image
+
+    for k, colour in enumerate([(200, 30, 30), (30, 200, 30)]):
+        folder = tune.folder / "photos" / ("red", "green")[k]
+        folder.mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (40 + number, 50), tuple(c + number for c in colour)).save(folder / f"{number}.png")
+    tune("run", "data.root=photos", "epochs=1")
+    assert json.loads((tune.runs()[0] / "run.json").read_text())["classes"] == ["green", "red"]
+
+
+def test_tensorboard_gets_metrics_and_the_graph(tune, tiny):
+    tune("run", *tiny, "logger=tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tune.runs()[0] / "tensorboard"))
+    events.Reload()
+    assert len(events.Scalars("val/accuracy")) == 2
+    assert events.Tags()["graph"]
+
+
+def test_a_logger_that_fails_does_not_fail_the_run(tune, tiny):
+    (tune.folder / "outputs").mkdir()
+    done = tune("run", *tiny, "logger=tensorboard", "logger.save_dir=/proc/none", "--allow", "nothing", code=None)
+    assert done.returncode in (0, 2)  # a folder that is the run's own business is refused before anything starts
+    assert "Traceback" not in done.stderr
