@@ -153,13 +153,14 @@ class _Checker:
         meant = suggest(key, known)
         meant = "" if meant == key.partition(".")[0] else meant
         text = "unknown."
-        if meant in known and known[meant] is not ...:
+        above, _, name = key.rpartition(".")
+        elsewhere = self.elsewhere(above, name)
+        if elsewhere:
+            text += f" It belongs to {elsewhere}."
+        elif meant in known and known[meant] is not ...:
             text += f" Did you mean {meant}, now {written(known[meant])}?"
         elif meant:
             text += f" Did you mean {meant}{'=…' if meant in PREFIXES.values() else ''}?"
-        above, _, name = key.rpartition(".")
-        if not meant and (elsewhere := self.elsewhere(above, name)):
-            text += f" It belongs to {elsewhere}."
         beside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == above] if above else []
         group, _, rest = above.partition(".")
         if beside or above in self.groups:

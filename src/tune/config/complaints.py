@@ -21,8 +21,10 @@ def needs_multirun(axis: Axis) -> Problem:
 
 def wrong_choice(tree: ConfigTree, change: Change) -> Problem | None:
     """What to say of a choice of the command line that the tree does not hold, None if it does."""
-    if change.sign == "~" or change.value is None:
+    if change.sign == "~":
         return None
+    if change.value is None:
+        return Problem(change.group, f"cannot be left out: choose with {change.group}=OPTION", change.where)
     if not tree.is_group(change.group):
         close = nearest(change.group, [*tree.groups(), "experiment"])
         hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join([*tree.groups(), 'experiment'])}"

@@ -10,8 +10,7 @@ command line beats the experiment, which beats the options, which beat run.yaml.
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,8 +151,7 @@ class _Composer:
                     problems.append(wrong)
         origin = provenance.with_changes(changes, base.origin)
         if base.has_interpolations or any("${" in word for word in words):
-            cfg, wrong = _resolved(cfg, origin)
-            problems += wrong
+            problems += _resolved(cfg, origin)
         if cfg.get("name") is None:
             cfg["name"] = base.choices.get("experiment", "run").replace("/", "-")
         return Composed(
@@ -239,19 +237,30 @@ def _params(tree: ConfigTree, composed: Composed, given: set[str]) -> tuple[list
     return axes, problems
 
 
-def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> tuple[dict[str, Any], list[Problem]]:
-    """Fill in `${…}`; what cannot be is left as it stands and reported, key by key."""
+def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> list[Problem]:
+    """Fill in every `${…}`, in place; what leads nowhere is reported, key by key."""
     problems: list[Problem] = []
-    while True:
+    whole = OmegaConf.create(cfg)
+    for keys in list(_interpolated(cfg)):
+        holder, found = cfg, whole
         try:
-            return OmegaConf.to_container(OmegaConf.create(cfg), resolve=True), problems  # type: ignore[return-value]
+            for key in keys[:-1]:
+                holder, found = holder[key], found[key]
+            value: Any = found[keys[-1]]
         except OmegaConfBaseException as error:
-            key = str(error.full_key or "")
-            text = str(error.msg or error).splitlines()[0]
-            problems.append(Problem(key, text, origin(key) if key else ""))
-            if not key or overrides.apply(Change("", "", _dotted(key), None, False), cfg) is not None:
-                return cfg, problems
+            dotted = ".".join(str(key) for key in keys)
+            problems.append(Problem(dotted, str(error.msg or error).splitlines()[0], origin(dotted)))
+        else:
+            holder[keys[-1]] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return problems
 
 
-def _dotted(key: str) -> str:
-    return re.sub(r"\[(\w+)\]", r".\1", key)
+def _interpolated(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the values stand that hold `${…}`."""
+    if isinstance(value, str):
+        if "${" in value:
+            yield keys
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _interpolated(item, (*keys, key))

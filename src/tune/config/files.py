@@ -150,9 +150,9 @@ def _scan(text: str, name: str) -> None:
     for event in yaml.parse(text, Loader=_SafeLoader):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in sizes:
+            if event.anchor in {anchor for anchor, _ in open_nodes}:
                 raise ConfigError(Problem(name, f"*{event.anchor} stands inside what it names", f"{name}:{line}"))
-            total += sizes[event.anchor]
+            total += sizes.get(event.anchor, 1)  # of an anchor that is nowhere, the loader will complain
         elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
             if event.tag is not None:
                 raise ConfigError(Problem(name, f"tags are not used here: {event.tag}", f"{name}:{line}"))

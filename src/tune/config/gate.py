@@ -6,6 +6,7 @@ line (`--allow my_losses`) or in their pyproject (`[tool.tune] allow = ["my_loss
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -54,8 +55,10 @@ def refusal(target: object, extra: Iterable[str] = ()) -> str:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         return f"{target!r} is no dotted name of a class or function"
     if not is_known(target, extra):
-        top = target.rpartition(".")[0] or target
-        return f"{target} is not allowed. If it is yours and you trust it: --allow {top}"
+        module = target.rpartition(".")[0]
+        if not module or module.partition(".")[0] in sys.stdlib_module_names:
+            return f"{target} is not allowed: a config names classes of tune, or of a module of yours that you allow"
+        return f"{target} is not allowed. If it is yours and you trust it: --allow {module}"
     found = find(target)
     if isinstance(found, Found):
         return "" if is_known(found.name, extra) else f"{target} leads to {found.name}, which is not allowed"

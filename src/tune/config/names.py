@@ -12,7 +12,7 @@ from tune.config.habits import nearest
 
 _MODEL = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 _RENAMED = re.compile(r"^    '(\w+)'\s*:\s*'\w+", re.MULTILINE)
-_OPTIMIZER = re.compile(r"OptimInfo\(\s*name=['\"](\w+)['\"]")
+_OPTIMIZER = re.compile(r"(?:OptimInfo\(\s*name=|register_alias\()['\"](\w+)['\"]")
 _REMOTE = ("hf-hub:", "hf_hub:", "local-dir:")
 
 

@@ -119,6 +119,8 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def _axis(tree: ConfigTree, override: Override, where: str) -> Axis | Problem:
+    if not override.key_or_group:
+        return Problem(str(override.input_line), "cannot be read: nothing stands before the =", where)
     key = override.key_or_group if override.package is None else f"{override.key_or_group}@{override.package}"
     if key.split(".")[0].split("/")[0] == "hydra" or str(override.package).startswith("hydra"):
         return Problem(key, "nothing below `hydra` acts here: remove it", where)

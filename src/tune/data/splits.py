@@ -99,18 +99,6 @@ def prevalence(table: Table, parts: Parts) -> list[Prevalence]:
     return result
 
 
-def prevalence_in_words(table: Table, parts: Parts) -> str:
-    """One line for the first screen: "31.3 % defective in each", or "10 classes of 9.7-10.2 % in train"."""
-    each = [row for row in prevalence(table, parts) if row.num_rows]
-    if table.num_classes > 2:
-        shares = each[0].shares
-        return f"{table.num_classes} classes of {100 * min(shares):.1f}-{100 * max(shares):.1f} % in train"
-    shares = [100 * row.shares[1] for row in each]
-    if max(shares) - min(shares) < 0.5:
-        return f"{shares[0]:.1f} % {table.classes[1]} in each"
-    return " / ".join(f"{share:.1f}" for share in shares) + f" % {table.classes[1]}"
-
-
 def split_rows(table: Table, split: Split) -> Parts:
     """The parts, the same for the same table and split on every machine.
 
@@ -162,7 +150,11 @@ def _cut(pool: np.ndarray, share: float, table: Table, split: Split, groups: np.
     if groups is None:
         left, part = train_test_split(pool, test_size=share, stratify=strata[pool], random_state=split.seed)
         return np.sort(left), np.sort(part)
-    taken, folds = _folds(share, len(np.unique(groups[pool])))
+    num_groups = len(np.unique(groups[pool]))
+    if num_groups < 2:
+        text = "a single group of rows is left to cut a part from; take smaller shares or more groups"
+        raise DataError(Problem("data.split", text))
+    taken, folds = _folds(share, num_groups)
     deal = StratifiedGroupKFold(folds, shuffle=True, random_state=split.seed)
     with warnings.catch_warnings():
         # A class smaller than the number of folds is no mistake here, and an empty one is found afterwards.

@@ -109,7 +109,7 @@ def test_a_file_without_rows_or_with_two_columns_of_a_name_is_refused(tmp_path, 
 def test_a_missing_file_says_so(tmp_path):
     make(tmp_path, "path,label\n")
     assert "Did you mean" in problems_of(str(tmp_path / "label.csv"))[0]
-    with pytest.raises(DataError, match="data.file=FILE"):
+    with pytest.raises(DataError, match=r"data\.file=FILE"):
         Csv().read()
 
 

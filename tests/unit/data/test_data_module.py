@@ -144,7 +144,7 @@ def test_accumulated_batches_are_shares_of_a_step():
 
 
 def test_a_batch_size_that_cannot_be_shared_is_an_error():
-    with pytest.raises(ConfigError, match="batch_size: 8 rows.*multiple of 6"):
+    with pytest.raises(ConfigError, match=r"batch_size: 8 rows.*multiple of 6"):
         data(world=2, accumulate=3)
 
 

@@ -38,9 +38,9 @@ def test_elpv_types_are_a_subset():
 
 
 def test_elpv_refuses_keys_without_effect():
-    with pytest.raises(ConfigError, match="data.threshold"):
+    with pytest.raises(ConfigError, match=r"data\.threshold"):
         Elpv("four_class", threshold=0.7)
-    with pytest.raises(ConfigError, match="data.types"):
+    with pytest.raises(ConfigError, match=r"data\.types"):
         Elpv("cell_type", types="poly")
 
 

@@ -51,7 +51,7 @@ class Synthetic(Reader):
             labels=labels,
             classes=_SHAPES[: self.classes],
             images=images,
-            about=f"synthetic shapes, {self.size}×{self.size}",
+            about=f"{self.size}×{self.size} pixels",
         )
 
     def _draw(self, label: int, row: int) -> np.ndarray:
