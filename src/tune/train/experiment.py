@@ -30,15 +30,18 @@ from tune.evaluate.predict import write_predictions
 from tune.models.weights_file import WeightsFile, describe
 from tune.run_dir import atomic_write, create_run_dir, read_json
 from tune.train import screen
-from tune.train.audit import FreezeAudit
-from tune.train.callbacks import FiniteLoss, History, KeepBest, Progress
+from tune.train.callbacks.audit import FreezeAudit
+from tune.train.callbacks.finite import FiniteLoss
+from tune.train.callbacks.history import History
+from tune.train.callbacks.keep_best import KeepBest
+from tune.train.callbacks.loggers import build_loggers, quiet_lightning
+from tune.train.callbacks.progress import Progress
+from tune.train.devices.ranks import Ranks
+from tune.train.devices.trainer import build_trainer, world_size
 from tune.train.interrupt import Interrupted, interruptible
-from tune.train.loggers import build_loggers, quiet_lightning
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, describe_network, prepare
-from tune.train.ranks import Ranks
 from tune.train.record import Record, facts_of, masked
-from tune.train.trainer import build_trainer, world_size
 
 Say = Callable[[str], None]
 LOG = logging.getLogger("tune")

@@ -22,11 +22,11 @@ from tune.errors import ConfigError, DataError
 from tune.losses.penalties import L1, L2
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.network import Network
+from tune.train.devices.precision import Precision, choose_precision
+from tune.train.devices.trainer import device_type, world_size
 from tune.train.learner import Learner
-from tune.train.precision import Precision, choose_precision
 from tune.train.regularize import Regularize
 from tune.train.rows import read_rows
-from tune.train.trainer import device_type, world_size
 
 
 @dataclass

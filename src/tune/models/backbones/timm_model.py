@@ -40,7 +40,7 @@ class TimmBackbone(Backbone):
         name: str,
         weights: str = "hub",
         drop_path: Annotated[float, Range("[0, 1)")] = 0.0,
-        input_size: int | None = None,
+        input_size: Annotated[int, Range("[1, inf)")] | None = None,
         output: str = "outputs",
     ) -> None:
         super().__init__()

@@ -81,10 +81,8 @@ class FreezeAudit(Callback):
 
 def same_bits(left: Tensor, right: Tensor) -> bool:
     """Whether two tensors are equal to the bit; a NaN equals itself."""
-    return (
-        torch.equal(left, right)
-        or (torch.equal(left.isnan(), right.isnan())
-        and torch.equal(left.nan_to_num(), right.nan_to_num()))
+    return torch.equal(left, right) or (
+        torch.equal(left.isnan(), right.isnan()) and torch.equal(left.nan_to_num(), right.nan_to_num())
     )
 
 
