@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from tune.evaluate.loaded import Loaded
 
 __version__ = "0.1.0"
 
 
-def load(run: str | Path, output: str | Path = "outputs") -> Loaded:
+def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] = ()) -> Loaded:
     """Load the best network of a finished run.
 
     Args:
         run: a run folder, the start of a run's id, or "latest".
         output: folder to look for runs in.
+        allow: modules of your own that the run was allowed to name.
 
     Returns:
         The network in eval mode, the transform of its images and the names of its classes.
@@ -26,4 +29,4 @@ def load(run: str | Path, output: str | Path = "outputs") -> Loaded:
     """
     from tune.evaluate.loaded import load as load_run  # torch takes seconds, so only now
 
-    return load_run(run, output)
+    return load_run(run, output, allow)

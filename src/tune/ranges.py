@@ -1,6 +1,6 @@
 """Ranges of numbers, written once in a signature and read by the checks without importing the module.
 
-    def __init__(self, gamma: Annotated[float, Range("[0, inf)")] = 2.0): ...
+def __init__(self, gamma: Annotated[float, Range("[0, inf)")] = 2.0): ...
 """
 
 from __future__ import annotations

@@ -8,19 +8,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.config import gate
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
 from tune.run_dir import find_run, read_json, run_id, shown
-from tune.train.objective import is_maximized
+from tune.train.objective import is_better, is_maximized
 from tune.train.rows import data_problems
 
 if TYPE_CHECKING:
     from tune.train.experiment import Job, Outcome
+    from tune.train.sweep.leaderboard import Row
 
 MAY_CHANGE_ON_RESUME = "data.workers; epochs with scheduler=constant or plateau"
 
@@ -53,6 +56,8 @@ def resume(words: list[str]) -> int:
     run_dir = find_run(asked.run, asked.output)
     record = read_json(run_dir / "run.json")
     config = _resumed_config(run_dir, record, asked.overrides)
+    if problems := gate.problems(config, gate.allowed_by_user(asked.allow)):
+        raise ConfigError(*problems)
     from tune.train.experiment import Job, execute
 
     job = Job(config, record["overrides"], record["choices"], str(run_dir), resume=True)
@@ -71,12 +76,12 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--retry-failed", action="store_true", help="run failed trials again")
     parser.add_argument("--fail-fast", action="store_true", help="start nothing more after a failure")
     parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
     _add_common(parser)
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
     parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
 
@@ -158,9 +163,22 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
         answer=print,
         preload=["tune.train.experiment"],
     )
+    _complete_best(result.rows, first["objective"], asked.allow)
     if asked.json:
         print(json.dumps(result.as_json()))
     return result.exit_code
+
+
+def _complete_best(rows: list[Row], objective: str, allow: list[str]) -> None:
+    """Trials keep only what trained; the best one gets the whole network, so that it can be handed on."""
+    best: tuple[float, Path] | None = None
+    for row in rows:
+        value = (row.metrics or {}).get(objective)
+        is_done = row.status == "done" and row.run_dir is not None and value is not None
+        if is_done and (best is None or is_better(objective, value, best[0])):
+            best = value, row.run_dir
+    if best is not None and "partial: true" in (best[1] / "model.yaml").read_text():
+        subprocess.run([sys.executable, "-m", "tune.evaluate.loaded", str(best[1]), *allow], check=True)
 
 
 def _dry_run(job: Job, as_json: bool, trials: int = 1) -> int:

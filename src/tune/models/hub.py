@@ -6,7 +6,7 @@ import importlib.util
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
@@ -14,20 +14,23 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 from tune.errors import ConfigError, Problem
 from tune.models.weights import KEY, PACKAGES
 
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
 _WAIT_S = 5.0
 
 
-def weights_file(name: str, pretrained_cfg: dict[str, Any]) -> Path:
+def weights_file(name: str, pretrained_cfg: PretrainedCfg) -> Path:
     """Find the file with timm's weights of the model `name`: in the cache, without the network, or on the hub.
 
     Raises:
         ConfigError: if timm has no weights of this model, or they are neither cached nor reachable; the message
             lists what would work on this machine.
     """
-    repo, _, revision = (pretrained_cfg["hf_hub_id"] or "").partition("@")
+    repo, _, revision = (pretrained_cfg.hf_hub_id or "").partition("@")
     if not repo:
         raise ConfigError(Problem(KEY, f"timm has no weights of {name} on the hub. {what_works(name)}"))
-    files = _candidates(pretrained_cfg["hf_hub_filename"])
+    files = _candidates(pretrained_cfg.hf_hub_filename)
     for file in files:
         cached = try_to_load_from_cache(repo, file, revision=revision or None)
         if isinstance(cached, str):

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import pickle
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,8 @@ def load_run(model: nn.Module, run: str, output: str, prefix: str) -> str:
         raise ConfigError(Problem(KEY, f"the run {folder} has no model.safetensors: it did not finish"))
     whole = read_state(path)
     state = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
-    if set(state) < set(model.state_dict()):
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if len(state) < len(shapes) and all(shapes.get(name) == tensor.shape for name, tensor in state.items()):
         text = f"{path} holds only what trained in that trial; the best trial of the sweep is whole"
         raise ConfigError(Problem(KEY, text))
     load(model, state, (), str(path))
@@ -129,11 +131,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0][:160]
-        text = f"{path} holds more than tensors and was not opened ({reason}). Save its state_dict as safetensors"
+        text = (
+            f"{path} holds more than tensors and was not opened ({_reason(error)}). Save its state_dict as safetensors"
+        )
         raise ConfigError(Problem(KEY, text)) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ConfigError(Problem(KEY, f"cannot read {path}: {str(error).splitlines()[0][:160]}")) from error
+        raise ConfigError(Problem(KEY, f"cannot read {path}: {_reason(error)}")) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -176,7 +179,13 @@ def load(model: nn.Module, state: Mapping[str, Tensor], classifier: Collection[s
 
 
 def _torch_load(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the protocol of a pickle: it can be read, or an error says that not
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:160]
 
 
 def _first(what: str, names: list[str], num: int = 3) -> str:

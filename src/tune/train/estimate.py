@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 
 from tune.models.freeze import apply_phase
 
@@ -29,8 +30,8 @@ def estimate_seconds(prepared: Prepared, batches: int = 3) -> float:
     learner.train()
 
     def step(batch) -> None:
-        moved = learner.on_after_batch_transfer(batch, 0)["target"]
-        loss = learner.loss(prepared.network(moved.images.to(device)), moved)
+        moved = move_data_to_device(batch["target"], torch.device(device))
+        loss = learner.loss(prepared.network(moved.images), moved)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from tune.models.freeze import FreezePlan, Phase
@@ -37,7 +39,9 @@ def parameter_groups(
     return groups
 
 
-def _with_and_without_decay(layer: str, tensors: list[Tensor], lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def _with_and_without_decay(
+    layer: str, tensors: Sequence[Tensor], lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
     decayed = [tensor for tensor in tensors if tensor.ndim > 1]
     plain = [tensor for tensor in tensors if tensor.ndim <= 1]
     groups = [

@@ -110,15 +110,12 @@ class Learner(pl.LightningModule):
         """Key every draw of this step."""
         key = seed_of(self.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(key)
-        self.network.set_step(self.seed, self.current_epoch * self.trainer.num_training_batches + batch_idx)
-
-    def on_after_batch_transfer(self, batch: dict[str, Batch], dataloader_idx: int) -> dict[str, Batch]:
-        """Channels last: the layout that convolutions are fastest in."""
-        for part in batch.values():
-            part.images = part.images.contiguous(memory_format=torch.channels_last)
-        return batch
+        step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        self.network.set_step(seed_of(self.seed, self.global_rank), step)
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
+        for batch in batches.values():
+            batch.images = self._laid_out(batch.images)
         with self._autocast():
             terms = self.transfer.terms(self.network, batches, self.progress)
         terms |= {name: penalty(self.network) for name, penalty in self.penalties.items()}
@@ -164,12 +161,16 @@ class Learner(pl.LightningModule):
         """Share of the training that is behind us."""
         return self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
 
+    def _laid_out(self, images: Tensor) -> Tensor:
+        """Channels last: the layout that convolutions are fastest in. XLA chooses its own."""
+        return images if images.device.type == "xla" else images.contiguous(memory_format=torch.channels_last)
+
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
 
     def _predict(self, batch: Batch) -> None:
         with self._autocast():
-            output: Output = self.network(batch.images)
+            output: Output = self.network(self._laid_out(batch.images))
         self.predictions.add(batch.index, batch.labels, output.logits, self.loss(output, batch))
 
     def _measure(self, part: str) -> None:

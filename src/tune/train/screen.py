@@ -36,6 +36,7 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     ]
     if prepared.skipped:
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
+    lines += [f"note      {note}" for note in prepared.table.notes[:2]]
     lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
     lines.append(
         f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}"

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
+
 from tune.batch import Batch, Output
 from tune.errors import ConfigError
 from tune.losses.cross_entropy import CrossEntropy

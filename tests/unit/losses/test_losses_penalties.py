@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+
 from tune.losses.penalties import L1, L2
 
 

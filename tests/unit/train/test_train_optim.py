@@ -7,6 +7,7 @@ import pytest
 import timm.optim
 import torch
 from torch.testing import assert_close
+
 from tune.errors import ConfigError
 from tune.train import optim
 

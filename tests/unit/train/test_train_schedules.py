@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.testing import assert_close
+
 from tune.errors import ConfigError
 from tune.train import schedules
 

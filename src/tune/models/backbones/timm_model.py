@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 
 import timm
 from timm.layers.drop import DropPath
+from timm.models import PretrainedCfg
 
 from tune.errors import ConfigError
 from tune.models import weights as sources
@@ -46,8 +47,8 @@ class TimmBackbone(Backbone):
         super().__init__()
         _check_name(name)
         model = _create(name, drop_path, input_size)
-        cfg: dict[str, Any] = model.pretrained_cfg
-        classifier = _classifier_names(cfg["classifier"])
+        cfg = PretrainedCfg(**model.pretrained_cfg)
+        classifier = _classifier_names(cfg.classifier)
         if weights == "none":
             self.weights_source = "random weights"
         elif weights == "package":
@@ -58,7 +59,7 @@ class TimmBackbone(Backbone):
             # timm adapts its own files: older names, position embeddings of another image size.
             overlay = {"file": str(weights_file(name, cfg)), "custom_load": False}
             model = _create(name, drop_path, input_size, pretrained=True, pretrained_cfg_overlay=overlay)
-            self.weights_source = f"timm's weights {cfg['hf_hub_id']}"
+            self.weights_source = f"timm's weights {cfg.hf_hub_id}"
         elif weights.startswith("run:"):
             self.weights_source = sources.load_run(model, weights.removeprefix("run:"), output, "backbone.model.")
         else:
@@ -66,8 +67,8 @@ class TimmBackbone(Backbone):
         self.model: nn.Module = model
         self.weights_digest = "" if weights == "none" else sources.digest(self)
         self.feature_dim: int = model.head_hidden_size
-        _, height, width = (3, input_size, input_size) if input_size else cfg["input_size"]
-        self.input = InputSpec((height, width), tuple(cfg["mean"]), tuple(cfg["std"]), cfg["interpolation"])
+        _, height, width = (3, input_size, input_size) if input_size else cfg.input_size
+        self.input = InputSpec((height, width), tuple(cfg.mean), tuple(cfg.std), cfg.interpolation)
         layers = ordered_layers(model)
         self.layers = {layer: [f"model.{tensor}" for tensor in tensors] for layer, tensors in layers.items()}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, final
 
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from torch import nn
 
 from tune.config.build import build
 from tune.errors import MissingExtra
@@ -13,6 +14,8 @@ from tune.errors import MissingExtra
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from torch import Tensor
 
 
 @final
@@ -43,7 +46,12 @@ class SafeLogger(Logger):
         self._try("log_hyperparams", params)
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
-        self._try("log_graph", model, input_array)
+        """Record the network alone: the graph of all that Lightning adds cannot be traced."""
+        inner = self.inner
+        if isinstance(inner, TensorBoardLogger) and inner._log_graph:
+            was_training = model.training
+            self._try_to(lambda: inner.experiment.add_graph(_Logits(model.network).eval(), model.example_input_array))
+            model.train(was_training)
 
     def save(self) -> None:
         self._try("save")
@@ -52,14 +60,28 @@ class SafeLogger(Logger):
         self._try("finalize", status)
 
     def _try(self, method: str, *arguments: Any) -> None:
+        self._try_to(lambda: getattr(self.inner, method)(*arguments))
+
+    def _try_to(self, act: Callable[[], Any]) -> None:
         if not self.works:
             return
         try:
-            getattr(self.inner, method)(*arguments)
+            act()
         except Exception as error:  # whatever a logging service throws, it must not cost the run
             self.works = False
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.say(f"warning: the logger {type(self.inner).__name__} failed and is off: {first}")
+
+
+class _Logits(nn.Module):
+    """The network with a tensor as its output, which is what a tracer can follow."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).logits
 
 
 def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[[str], None]) -> list[Logger]:
@@ -71,12 +93,13 @@ def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[
     if "_target_" not in node:
         return []
     kind = node["_target_"].rsplit(".", 1)[-1]
-    package = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}[kind]
+    packages = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+    package = packages.get(kind) or kind
     facts: dict[str, Any] = {
         "TensorBoardLogger": {"save_dir": str(run_dir), "name": "", "version": "tensorboard"},
         "MLFlowLogger": {"save_dir": str(run_dir / "mlflow"), "experiment_name": name, "run_name": run_dir.name},
         "WandbLogger": {"save_dir": str(run_dir), "project": "tune", "name": f"{name}-{run_dir.name}"},
-    }[kind]
+    }.get(kind, {})
     facts = {key: value for key, value in facts.items() if key not in node}
     try:
         return [SafeLogger(build(node, **facts), say)]
