@@ -4,6 +4,7 @@ import os
 
 # Before torch is imported anywhere: nothing may reach for a hub, and two processes share the cores.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import pytest
 

@@ -174,8 +174,9 @@ def _complete_best(rows: list[Row], objective: str, allow: list[str]) -> None:
     best: tuple[float, Path] | None = None
     for row in rows:
         value = (row.metrics or {}).get(objective)
-        is_done = row.status == "done" and row.run_dir is not None and value is not None
-        if is_done and (best is None or is_better(objective, value, best[0])):
+        if row.status != "done" or row.run_dir is None or value is None:
+            continue
+        if best is None or is_better(objective, value, best[0]):
             best = value, row.run_dir
     if best is not None and "partial: true" in (best[1] / "model.yaml").read_text():
         subprocess.run([sys.executable, "-m", "tune.evaluate.loaded", str(best[1]), *allow], check=True)

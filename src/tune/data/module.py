@@ -128,6 +128,7 @@ class ImageData(pl.LightningDataModule):
         self.transform = InputTransform(input_size, mean, std, interpolation, fit)
         self.workers = workers
         self.accumulate = accumulate
+        self.mixes = augment is not None and augment.mixes
         self.class_counts: list[int] = table.class_counts(parts.train).tolist()
         self._training = ImageBatches(
             table, self.transform, seed=seed, augment=augment, label_smoothing=label_smoothing

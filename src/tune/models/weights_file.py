@@ -45,7 +45,7 @@ def describe(run_dir: Path, description: dict[str, Any]) -> None:
 
 
 def load_weights(run_dir: Path, network: nn.Module) -> None:
-    """Put the weights of a run into a network of the same shape, which holds the frozen ones already, if any are left out.
+    """Put the weights of a run into a network of the same shape, which holds those that are left out already.
 
     Raises:
         RunError: if the file holds tensors that the network has not.

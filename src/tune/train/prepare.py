@@ -5,6 +5,7 @@ Whatever cannot run is refused here, before the run folder exists.
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from tune.data.options import separate
 from tune.data.splits import Parts, check, split_rows
 from tune.data.table import Table
 from tune.data.unreadable import drop_unreadable
-from tune.errors import ConfigError, DataError
+from tune.errors import ConfigError, DataError, Problem
 from tune.losses.penalties import L1, L2
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.network import Network
+from tune.train.callbacks.loggers import require_package
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
 from tune.train.learner import Learner
@@ -85,6 +87,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     Raises:
         ConfigError: if the network, the data or the device do not fit what is asked for.
     """
+    require_package(config["logger"])
     rank, world = int(os.environ.get("LOCAL_RANK", 0)), world_size(config["trainer"])
     table, parts, skipped = read_data(config, decode)
     device = device_type(config["trainer"])
@@ -145,6 +148,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         seed=config["seed"],
         autocast=precision.autocast,
     )
+    _refuse_blind_loss(learner.loss, data, regularize)
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
     learner.configure_optimizers()  # a wrong optimizer or schedule is a problem of the config, so it shows now
     learner.plateau = None
@@ -153,6 +157,18 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     return Prepared(
         config, table, parts, skipped, data, network, plan, phases, learner, device, precision, regularize, rank, world
     )
+
+
+def _refuse_blind_loss(loss: Any, data: ImageData, regularize: Regularize) -> None:
+    """Smoothing and mixing act through `batch.label_probs`; a loss that never reads it would ignore them silently."""
+    asked = [
+        name
+        for name, is_on in (("regularize.label_smoothing", regularize.label_smoothing), ("augment", data.mixes))
+        if is_on
+    ]
+    if asked and "label_probs" not in inspect.getsource(type(loss)):
+        text = f"has no effect: {type(loss).__name__} reads batch.labels and not batch.label_probs"
+        raise ConfigError(*(Problem(key, text) for key in asked))
 
 
 def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:

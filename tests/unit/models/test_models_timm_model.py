@@ -117,7 +117,12 @@ def test_drop_path_without_residual_branches_is_refused(name):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("resnet81", "Nearest: resnet"), ("resnet18.nope", "resnet18.a1_in1k"), ("hf-hub:a/b", "no model")],
+    [
+        ("resnet81", "Nearest: resnet"),
+        ("resnet18.nope", "resnet18.a1_in1k"),
+        ("hf-hub:a/b", "no model"),
+        ("pit_ti_224", "does not tell the layers"),
+    ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name, told):
     with pytest.raises(ConfigError, match=told):

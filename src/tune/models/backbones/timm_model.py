@@ -47,6 +47,10 @@ class TimmBackbone(Backbone):
         super().__init__()
         _check_name(name)
         model = _create(name, drop_path, input_size)
+        if not hasattr(model, "group_matcher"):  # 3 of timm's 98 families
+            raise ConfigError(
+                f"backbone.name: timm does not tell the layers of {name} apart, so it has no depth to freeze."
+            )
         cfg = PretrainedCfg(**model.pretrained_cfg)
         classifier = _classifier_names(cfg.classifier)
         if weights == "none":

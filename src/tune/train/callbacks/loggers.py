@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from typing import TYPE_CHECKING, Any, final
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+
+PACKAGES = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+"""Package, and extra of the same name, that each of Lightning's loggers needs."""
 
 
 @final
@@ -84,17 +89,22 @@ class _Logits(nn.Module):
         return self.network(images).logits
 
 
-def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[[str], None]) -> list[Logger]:
-    """Make the logger of a `logger` node, with its files in the run folder. An empty node has none.
+def require_package(node: dict[str, Any]) -> None:
+    """Make sure that the package behind a `logger` node is there, before anything starts.
 
     Raises:
-        MissingExtra: if its package is not installed.
+        MissingExtra: if it is not.
     """
+    package = PACKAGES.get(node.get("_target_", "").rsplit(".", 1)[-1])
+    if package and importlib.util.find_spec(package) is None:
+        raise MissingExtra("logger", package, package)
+
+
+def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[[str], None]) -> list[Logger]:
+    """Make the logger of a `logger` node, with its files in the run folder. An empty node has none."""
     if "_target_" not in node:
         return []
     kind = node["_target_"].rsplit(".", 1)[-1]
-    packages = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
-    package = packages.get(kind) or kind
     facts: dict[str, Any] = {
         "TensorBoardLogger": {"save_dir": str(run_dir), "name": "", "version": "tensorboard"},
         "MLFlowLogger": {"save_dir": str(run_dir / "mlflow"), "experiment_name": name, "run_name": run_dir.name},
@@ -103,8 +113,6 @@ def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[
     facts = {key: value for key, value in facts.items() if key not in node}
     try:
         return [SafeLogger(build(node, **facts), say)]
-    except ImportError as error:
-        raise MissingExtra("logger", package, package) from error
     except Exception as error:  # a server that does not answer, a full disk: the run matters more
         say(f"warning: the logger {kind} could not start and is off: {error}")
         return []
