@@ -47,6 +47,12 @@ class Tune:
         return sorted(path.parent for path in self.folder.glob("outputs/*/*/run.json"))
 
 
+@pytest.fixture(scope="session")
+def tune_in() -> type[Tune]:
+    """`tune_in(folder)` is the command line in that folder, for fixtures that several tests share."""
+    return Tune
+
+
 @pytest.fixture
 def tune(tmp_path) -> Tune:
     return Tune(tmp_path)

@@ -47,9 +47,10 @@ def weights_file(name: str, pretrained_cfg: PretrainedCfg) -> Path:
 def what_works(name: str) -> str:
     """What gives a backbone here, without the network."""
     installed = [model for model, (_, module, _) in PACKAGES.items() if importlib.util.find_spec(module)]
-    options = [f"backbone={model.removeprefix('tf_')} (weights from an installed package)" for model in installed]
-    options += ["backbone.weights=FILE", "backbone.weights=run:ID of a finished run"]
-    options += ["backbone.weights=none (random)"]
+    options = ["backbone.weights=FILE", "backbone.weights=run:ID of a finished run", "backbone.weights=none (random)"]
+    if installed:
+        names = ", ".join(model.removeprefix("tf_") for model in installed)
+        options.insert(0, f"backbone={names} (weights from an installed package)")
     return f"What works here for {name}, or instead of it: {' · '.join(options)}"
 
 
