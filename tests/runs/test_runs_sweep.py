@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 FEW = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=1"]
-GRID = [*FEW, "lr=1e-3,1e-2,3e-2", "batch_size=16,24"]
+GRID = [*FEW, "lr=1e-3,1e-2", "batch_size=16,24"]
 
 # A loss that does what its argument says in the first step of the training. "switch" raises as long as a file is there.
 MISBEHAVE = """
@@ -58,7 +58,7 @@ def wounded(tune_in, tmp_path_factory):
     tune = tune_in(tmp_path_factory.mktemp("wounded"))
     allow_misbehaviour(tune.folder)
     words = ["-m", *FEW, "loss=misbehave", "loss.act=none,raise,exit,kill,hang,memory,late", "--allow", "misbehave"]
-    return tune, tune("run", *words, "--time-limit", "20", "--json", code=3)
+    return tune, tune("run", *words, "--time-limit", "12", "--json", code=3)
 
 
 def allow_misbehaviour(folder: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_answer_names_every_trial_in_the_order_of_the_grid(finished):
     assert (answer["status"], answer["fused_groups"]) == ("done", 0)
     assert answer["seconds"] > 0
     assert tune.folder / answer["sweep_dir"] == sweep_dir_of(tune.folder)
-    grid = [(lr, size) for lr in (1e-3, 1e-2, 3e-2) for size in (16, 24)]
+    grid = [(lr, size) for lr in (1e-3, 1e-2) for size in (16, 24)]
     for (lr, size), trial in zip(grid, answer["trials"], strict=True):
         assert trial.keys() == {"run_dir", "status", "cause", "overrides", "metrics"}
         said = dict(word.split("=") for word in trial["overrides"])
@@ -154,14 +154,14 @@ def test_table_and_summary_are_sorted_by_the_objective(finished):
 
 
 def test_the_best_trial_alone_holds_the_whole_network(finished):
-    from safetensors import safe_open
+    from safetensors.torch import load_file
 
     tune, _ = finished
     sweep_dir = sweep_dir_of(tune.folder)
     best = summary_without_seconds(sweep_dir)[0]["number"]
-    for number in "123456":
-        with safe_open(sweep_dir / number / "model.safetensors", "pt") as file:
-            assert any(name.startswith("backbone.") for name in file.keys()) == (number == best)
+    for number in "1234":
+        names = load_file(sweep_dir / number / "model.safetensors").keys()
+        assert any(name.startswith("backbone.") for name in names) == (number == best)
 
 
 def test_the_same_command_runs_nothing_and_ends_alike(finished):
@@ -173,16 +173,17 @@ def test_the_same_command_runs_nothing_and_ends_alike(finished):
     assert answer_of(again)["trials"] == answer_of(first)["trials"]
 
 
+@pytest.mark.slow
 def test_a_wider_grid_runs_only_what_is_new(finished):
     tune, first = finished
     wide = tune("run", "-m", *GRID[:-1], "batch_size=16,24,38", "--json")
-    assert "9 trials: 3 to run" in wide.stderr
+    assert "6 trials: 2 to run" in wide.stderr
     known = {trial["run_dir"] for trial in answer_of(first)["trials"]}
     used = [trial["run_dir"] for trial in answer_of(wide)["trials"]]
     assert known < set(used)
     new = {(tune.folder / path).parent for path in used if path not in known}
     assert len(new) == 1
-    assert len(records(new.pop())) == 3
+    assert len(records(new.pop())) == 2
 
 
 @linux
@@ -198,7 +199,7 @@ def test_a_driver_killed_in_the_middle_leaves_no_process_and_its_command_goes_on
     below = descendants(process.pid)
     assert len(below) >= 3  # server, guard, trial
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     wait_until(lambda: not any(is_running(pid) for pid in below), seconds=10)
     sweep_dir = sweep_dir_of(tune.folder)
     before = records(sweep_dir)
@@ -206,7 +207,7 @@ def test_a_driver_killed_in_the_middle_leaves_no_process_and_its_command_goes_on
     assert done == {"1", "2"}
 
     again = tune("run", "-m", *GRID, "--json")
-    assert "6 trials: 4 to run, 1 at a time, 2 done before" in again.stderr
+    assert "4 trials: 2 to run, 1 at a time, 2 done before" in again.stderr
     after = records(sweep_dir)
     assert all(after[number] == before[number] for number in done)
     whole, undisturbed = finished
@@ -239,7 +240,7 @@ def test_trials_that_die_cost_themselves_alone(wounded):
     assert causes == {
         "exit": ("failed", "exit code 7"),
         "kill": ("failed", "killed by SIGKILL"),
-        "hang": ("failed", "timed out after 20 s"),
+        "hang": ("failed", "timed out after 12 s"),
         "memory": ("failed", "out of memory"),
     }
     assert [status_of(record) for _, record in sorted(records(sweep_dir_of(tune.folder)).items())] == [
@@ -264,6 +265,7 @@ def test_each_that_died_is_named_when_it_happens_and_at_the_end_with_its_log(wou
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_failed_trials_run_again_only_when_asked_to(tune):
     allow_misbehaviour(tune.folder)
     (tune.folder / "broken").touch()
@@ -279,13 +281,6 @@ def test_failed_trials_run_again_only_when_asked_to(tune):
     assert status_of(after["2"]) == "done"
     assert after["2.attempt1"] == before["2"]
     assert [trial["status"] for trial in answer_of(again)["trials"]] == ["done", "done"]
-
-
-def test_fail_fast_starts_nothing_more(tune):
-    allow_misbehaviour(tune.folder)
-    words = ["-m", *FEW, "loss=misbehave", "loss.act=raise,none", "--allow", "misbehave", "--json", "--fail-fast"]
-    done = tune("run", *words, code=3)
-    assert [trial["status"] for trial in answer_of(done)["trials"]] == ["failed", "missing"]
 
 
 def test_an_experiment_with_sweep_params_is_a_sweep_without_m(tune):

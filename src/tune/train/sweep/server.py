@@ -263,5 +263,7 @@ def main() -> None:
     """Serve the driver whose socket's number is the first argument."""
     # Libraries start native threads on import; what forks here is this thread alone, which holds none of their locks.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-    with socket.socket(fileno=int(sys.argv[1])) as link:
-        _Server(link).serve()
+    _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # a second sooner than an interpreter takes to let go of torch
