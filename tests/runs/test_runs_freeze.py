@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Checkpoint
 from safetensors.torch import load_file
 
 from tune.config.compose import ConfigTree, compose
@@ -15,6 +15,11 @@ from tune.train.prepare import Prepared, prepare
 SMALL = ["data=synthetic", "data.rows=30", "backbone.weights=none", "batch_size=8", "trainer=cpu", "precision=32-true"]
 # Rates high enough to move every number of a network that starts at random, low enough to stay finite.
 SMALL += ["scheduler=constant", "optimizer=adamw", "lr=1e-3"]
+# In-process, so that Lightning's own warnings would count as ours.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
 BACKBONES = ["resnet50", "efficientnet_lite0", "convnext_tiny", "vit_small"]
 
 
@@ -63,8 +68,8 @@ def test_after_an_epoch_exactly_the_promised_tensors_changed(tmp_path, backbone,
     assert changed(before, after) == promised(depth, prepared)
 
 
-class Watch(Callback):
-    """Keeps the weights as they are at the start and after every epoch."""
+class Watch(Checkpoint):
+    """Keeps the weights as they are at the start and after every epoch, in memory: Lightning adds no files then."""
 
     def __init__(self) -> None:
         self.pictures: list[dict[str, torch.Tensor]] = []

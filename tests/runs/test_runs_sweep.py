@@ -76,9 +76,8 @@ def table_of(done) -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith("  ")]
 
 
-def sweep_dir_of(folder: Path) -> Path:
-    (found,) = folder.glob("outputs/*/sweep-*")
-    return found
+def sweep_dir_of(tune, done) -> Path:
+    return tune.folder / answer_of(done)["sweep_dir"]
 
 
 def records(sweep_dir: Path) -> dict[str, bytes]:
@@ -132,7 +131,7 @@ def test_the_answer_names_every_trial_in_the_order_of_the_grid(finished):
     assert answer.keys() == {"sweep_dir", "status", "seconds", "fused_groups", "trials"}
     assert (answer["status"], answer["fused_groups"]) == ("done", 0)
     assert answer["seconds"] > 0
-    assert tune.folder / answer["sweep_dir"] == sweep_dir_of(tune.folder)
+    assert (tune.folder / answer["sweep_dir"] / "summary.csv").is_file()
     grid = [(lr, size) for lr in (1e-3, 1e-2) for size in (16, 24)]
     for (lr, size), trial in zip(grid, answer["trials"], strict=True):
         assert trial.keys() == {"run_dir", "status", "cause", "overrides", "metrics"}
@@ -149,15 +148,15 @@ def test_table_and_summary_are_sorted_by_the_objective(finished):
     shown = [float(line.split()[0]) for line in table_of(done)[1:]]
     values = [trial["metrics"]["val/accuracy"] for trial in answer_of(done)["trials"]]
     assert shown == pytest.approx(sorted(values, reverse=True), abs=6e-4)
-    summary = summary_without_seconds(sweep_dir_of(tune.folder))
+    summary = summary_without_seconds(sweep_dir_of(tune, done))
     assert [float(row["val/accuracy"]) for row in summary] == sorted(values, reverse=True)
 
 
 def test_the_best_trial_alone_holds_the_whole_network(finished):
     from safetensors.torch import load_file
 
-    tune, _ = finished
-    sweep_dir = sweep_dir_of(tune.folder)
+    tune, done = finished
+    sweep_dir = sweep_dir_of(tune, done)
     best = summary_without_seconds(sweep_dir)[0]["number"]
     for number in "1234":
         names = load_file(sweep_dir / number / "model.safetensors").keys()
@@ -166,9 +165,9 @@ def test_the_best_trial_alone_holds_the_whole_network(finished):
 
 def test_the_same_command_runs_nothing_and_ends_alike(finished):
     tune, first = finished
-    before = records(sweep_dir_of(tune.folder))
+    before = records(sweep_dir_of(tune, first))
     again = tune("run", "-m", *GRID, "--json")
-    assert records(sweep_dir_of(tune.folder)) == before
+    assert records(sweep_dir_of(tune, again)) == before
     assert table_of(again) == table_of(first)
     assert answer_of(again)["trials"] == answer_of(first)["trials"]
 
@@ -201,7 +200,7 @@ def test_a_driver_killed_in_the_middle_leaves_no_process_and_its_command_goes_on
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     wait_until(lambda: not any(is_running(pid) for pid in below), seconds=10)
-    sweep_dir = sweep_dir_of(tune.folder)
+    (sweep_dir,) = tune.folder.glob("outputs/run/sweep-*")
     before = records(sweep_dir)
     done = {number for number, record in before.items() if status_of(record) == "done"}
     assert done == {"1", "2"}
@@ -212,7 +211,7 @@ def test_a_driver_killed_in_the_middle_leaves_no_process_and_its_command_goes_on
     assert all(after[number] == before[number] for number in done)
     whole, undisturbed = finished
     assert table_of(again) == table_of(undisturbed)
-    assert summary_without_seconds(sweep_dir) == summary_without_seconds(sweep_dir_of(whole.folder))
+    assert summary_without_seconds(sweep_dir) == summary_without_seconds(sweep_dir_of(whole, undisturbed))
 
 
 @linux
@@ -243,7 +242,7 @@ def test_trials_that_die_cost_themselves_alone(wounded):
         "hang": ("failed", "timed out after 12 s"),
         "memory": ("failed", "out of memory"),
     }
-    assert [status_of(record) for _, record in sorted(records(sweep_dir_of(tune.folder)).items())] == [
+    assert [status_of(record) for _, record in sorted(records(sweep_dir_of(tune, done)).items())] == [
         "done",
         *["failed"] * 5,
         "done",
@@ -270,13 +269,13 @@ def test_failed_trials_run_again_only_when_asked_to(tune):
     allow_misbehaviour(tune.folder)
     (tune.folder / "broken").touch()
     words = ["-m", *FEW, "loss=misbehave", "loss.act=none,switch", "--allow", "misbehave", "--json"]
-    tune("run", *words, code=3)
-    before = records(sweep_dir_of(tune.folder))
+    sweep_dir = sweep_dir_of(tune, tune("run", *words, code=3))
+    before = records(sweep_dir)
     (tune.folder / "broken").unlink()
     tune("run", *words, code=3)
-    assert records(sweep_dir_of(tune.folder)) == before
+    assert records(sweep_dir) == before
     again = tune("run", *words, "--retry-failed")
-    after = records(sweep_dir_of(tune.folder))
+    after = records(sweep_dir)
     assert after["1"] == before["1"]
     assert status_of(after["2"]) == "done"
     assert after["2.attempt1"] == before["2"]

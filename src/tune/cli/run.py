@@ -137,7 +137,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
     first = composed[0].cfg
     modules = source_digest(asked.allow)
     trials = [
-        Trial(each.cfg, each.swept, ledger_key(each.cfg, fingerprint, modules))
+        Trial(each.cfg, each.swept, ledger_key(each.cfg, fingerprint, modules), each.choices)
         for each, fingerprint in zip(composed, fingerprints, strict=True)
     ]
     if asked.dry_run:

@@ -24,7 +24,7 @@ import torch
 import yaml
 from pytorch_lightning.callbacks import EarlyStopping
 
-from tune.errors import ConfigError, Diverged, Problem, RunError, TuneError
+from tune.errors import ConfigError, Diverged, Problem, TuneError
 from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
 from tune.evaluate.predict import write_predictions
 from tune.models.weights_file import WeightsFile, describe
@@ -42,6 +42,7 @@ from tune.train.interrupt import Interrupted, interruptible
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, describe_network, prepare
 from tune.train.record import Record, facts_of, masked
+from tune.train.sweep.causes import cause_of
 
 Say = Callable[[str], None]
 LOG = logging.getLogger("tune")
@@ -230,12 +231,7 @@ def _judge(error: BaseException) -> tuple[str, int, str]:
         return "interrupted", error.exit_code, str(error)
     if isinstance(error, Diverged):
         return "diverged", error.exit_code, str(error)
-    if isinstance(error, (TuneError, RunError)):
-        return "failed", 1, str(error)
-    text = str(error).strip().splitlines()
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error):
-        return "failed", 1, "out of memory"
-    return "failed", 1, f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return "failed", 1, str(error) if isinstance(error, TuneError) else cause_of(error)
 
 
 def _die(record: Record, cause: str) -> None:

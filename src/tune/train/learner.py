@@ -104,6 +104,10 @@ class Learner(pl.LightningModule):
         self.phase = phase_at(self.phases, self.current_epoch)
         apply_phase(self.network, self.phase, self.plan.norm)
         self.train()
+        if self.device.type == "xla":  # torch.manual_seed does not reach its generator
+            import torch_xla  # pyright: ignore[reportMissingImports]  # there is no extra for it
+
+            torch_xla.manual_seed(seed_of(self.seed, self.current_epoch) % 2**31)
         self.transfer.each_epoch(self.current_epoch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

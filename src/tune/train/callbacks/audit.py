@@ -38,7 +38,7 @@ class FreezeAudit(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self.picture = {}
         if any(phase.start_epoch == trainer.current_epoch for phase in pl_module.phases):
-            self.picture = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+            self.picture = _on_cpu(pl_module)
             # Lightning runs callbacks before the module's own hook, which enters the phase.
             phase = next(phase for phase in pl_module.phases if phase.start_epoch == trainer.current_epoch)
             names = {name for layer in phase.trained for name in pl_module.network.layers[layer]}
@@ -57,7 +57,7 @@ class FreezeAudit(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         if not self.picture:
             return
-        state = pl_module.state_dict()
+        state = _on_cpu(pl_module)
         parameters = {name for name, _ in pl_module.named_parameters()}
         moved = {name for name, tensor in state.items() if not same_bits(tensor, self.picture[name])}
         self.picture = {}
@@ -77,6 +77,11 @@ class FreezeAudit(Callback):
             }
             rate = max(rates[name] for name in stuck)
             self.say(f"warning: had a gradient, but did not move at a rate of {rate:.1e}: {_listed(stuck)}")
+
+
+def _on_cpu(module: Any) -> dict[str, Tensor]:
+    """A copy of every parameter and buffer, brought over at once: comparing them on a device costs a wait each."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()}
 
 
 def same_bits(left: Tensor, right: Tensor) -> bool:

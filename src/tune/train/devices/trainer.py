@@ -6,9 +6,10 @@ import io
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning import Trainer
-from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.io.wrapper import _WrappingCheckpointIO
 
 from tune.errors import ConfigError, Problem
 from tune.run_dir import atomic_write
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 
 
 @final
-class AtomicCheckpointIO(CheckpointIO):
-    """Checkpoints that survive a kill and a full disk: whole or not there; read without running any code in them."""
+class AtomicCheckpointIO(_WrappingCheckpointIO):
+    """Checkpoints that survive a kill and a full disk: whole or not there; read without running any code in them.
+
+    It wraps nothing, but Lightning's XLA strategy takes no other kind of plugin beside its own. Tensors are written
+    from the CPU, so that a machine without the device can read them.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
+        torch.save(apply_to_collection(checkpoint, torch.Tensor, lambda tensor: tensor.detach().cpu()), buffer)
         atomic_write(path, buffer.getvalue())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
