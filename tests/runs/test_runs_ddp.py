@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import signal
 import sys
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-# 57 rows: 35 train / 10 val / 12 test, so that the last batch is short and uneven over two processes.
+# The last batch is short: 57 rows are 36 train / 9 val / 12 test, so two processes have 5 and 4 rows to validate.
 FEW = ["data=synthetic", "data.rows=57", "backbone.input_size=32", "epochs=2", "batch_size=16", "precision=32-true"]
 FEW += ["scheduler=constant", "lr=1e-2"]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
@@ -81,21 +83,32 @@ def test_two_processes_run_inside_a_sweep(both, tune):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGKILL, -9)])
-def test_when_the_first_process_ends_so_does_the_second(tune, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "to_all"),
+    [(signal.SIGTERM, 75, False), (signal.SIGINT, 130, True), (signal.SIGKILL, -9, False)],
+    ids=["SIGTERM", "Ctrl-C in a terminal", "SIGKILL"],
+)
+def test_when_the_first_process_ends_so_does_the_second(tune, number, code, to_all):
     process = tune.start("run", *FEW, *TWO, "epochs=1000")
-    until = time.monotonic() + 60
-    while not list(tune.folder.glob("outputs/run/*/metrics.csv")) and time.monotonic() < until:
-        time.sleep(0.05)
-    below = children(process.pid)
-    assert below
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == code, output
-    until = time.monotonic() + 10
-    while (left := [pid for pid in below if is_running(pid)]) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not left
+    try:
+        until = time.monotonic() + 60
+        while not list(tune.folder.glob("outputs/run/*/metrics.csv")) and time.monotonic() < until:
+            time.sleep(0.05)
+        below = children(process.pid)
+        assert below
+        os.killpg(process.pid, number) if to_all else process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == code, output
+        until = time.monotonic() + 10
+        while (left := [pid for pid in below if is_running(pid)]) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not left
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    status = record_of(only_run(tune.folder / "outputs" / "run"))["status"]
+    assert status == ("running" if number == signal.SIGKILL else "interrupted")
 
 
 def children(pid: int) -> list[int]:

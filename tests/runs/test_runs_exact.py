@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -26,7 +27,7 @@ def same(left, right) -> bool:
     )
 
 
-def test_twice_and_with_workers_and_through_five_kills(tune):
+def test_twice_and_with_workers_and_through_two_kills(tune):
     tune("run", *WILD, "name=plain")
     tune("run", *WILD, "name=again")
     tune("run", *WILD, "name=workers", "data.workers=2")
@@ -53,16 +54,22 @@ def test_five_kills_at_random_steps(tune, workers):
 
 
 def killed_and_resumed(tune, kills: int, workers: int):
-    """Start a run, kill its whole process group at random moments, resume it to the end."""
-    draw = random.Random(workers)
+    """Start a run, kill its whole process group at random moments, resume it to the end.
+
+    The first kill waits for the first checkpoint, so that there always is something to resume.
+    """
+    draw, wanted = random.Random(workers), "killed/*/checkpoints/last.ckpt"
     process = tune.start("run", *WILD, "name=killed", f"data.workers={workers}")
-    for _ in range(kills):
+    for number in range(kills):
         deadline = time.monotonic() + 60
-        while not list((tune.folder / "outputs").glob("killed/*/run.json")) and time.monotonic() < deadline:
+        while (
+            not list((tune.folder / "outputs").glob(wanted if number == 0 else "killed/*/run.json"))
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-        time.sleep(draw.uniform(0.2, 4))
-        tune_pid_group(process)
-        process.wait()
+        time.sleep(draw.uniform(0, 0.2 if number == 0 else 6))
+        kill_group(process)
+        process.communicate()
         run_dir = next((tune.folder / "outputs" / "killed").iterdir())
         if '"done"' in (run_dir / "run.json").read_text():
             break
@@ -73,8 +80,6 @@ def killed_and_resumed(tune, kills: int, workers: int):
     return run_dir
 
 
-def tune_pid_group(process) -> None:
-    import os
-
+def kill_group(process) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -220,12 +220,21 @@ def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str])
             raise ConfigError(
                 Problem(
                     key,
-                    f"a resumed run keeps its own config. To continue it: tune resume {name}. To start anew from its "
-                    f"weights: tune run backbone.weights=run:{name} {word}. May change: {MAY_CHANGE_ON_RESUME}",
+                    f"a resumed run keeps its own config{_was(config, key)}. To continue it: tune resume {name}. "
+                    f"To start anew from its weights: tune run {' '.join(record['overrides'])} "
+                    f"backbone.weights=run:{name} {word}. May change: {MAY_CHANGE_ON_RESUME}",
                     "command line",
                 )
             )
     return config
+
+
+def _was(config: dict[str, Any], key: str) -> str:
+    """What a key was, as the end of a sentence; empty for one that is not there."""
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return "" if node is None or isinstance(node, dict) else f"; {key} was {node}"
 
 
 def _tell(outcome: Outcome, as_json: bool) -> int:

@@ -155,8 +155,9 @@ class ImageData(pl.LightningDataModule):
         """Shuffled by (seed, epoch), augmented, labels smoothed and mixed as asked for."""
         sampler = self._samplers["train"]
         if self.trainer is not None:
-            # A resumed run makes the first iterator, whose workers read ahead, before it sets the sampler's epoch.
-            sampler.set_epoch(self.trainer.current_epoch)
+            # A resumed run makes the first iterator, whose workers read ahead, before it sets the sampler's epoch; and
+            # in a checkpoint of an epoch's end that epoch is processed, but not yet completed (`current_epoch`).
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return self._loader(self._training, sampler)
 
     def val_dataloader(self) -> DataLoader:

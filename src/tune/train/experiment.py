@@ -38,7 +38,7 @@ from tune.train.callbacks.loggers import build_loggers, quiet_lightning
 from tune.train.callbacks.progress import Progress
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
-from tune.train.interrupt import Interrupted, interruptible
+from tune.train.interrupt import Interrupted, OwnSignals, interruptible
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, describe_network, prepare
 from tune.train.record import Record, facts_of, masked
@@ -169,7 +169,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
     weights = WeightsFile(run_dir, prepared.frozen if job.record else frozenset())
     keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
-    callbacks = [FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
+    callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
     if patience := prepared.regularize.early_stopping:
         mode = "max" if is_maximized(config["objective"]) else "min"
         gain = prepared.regularize.min_delta

@@ -6,6 +6,11 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any, final
+
+from pytorch_lightning.callbacks import Callback
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -26,18 +31,39 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
 
     def stop(number: int, frame: object) -> None:
-        for each in numbers:
+        for each in _NUMBERS:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
-    for number in numbers:
+    for number in _NUMBERS:
         signal.signal(number, stop)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@final
+class OwnSignals(Callback):
+    """Takes the signals back from Lightning, which handles SIGTERM too while it runs.
+
+    In a distributed run its handler broadcasts to the other ranks, wherever they are, and waits for them for ever.
+    """
+
+    def __init__(self) -> None:
+        self.handlers = {number: signal.getsignal(number) for number in _NUMBERS}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._take_back()
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        self._take_back()
+
+    def _take_back(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)

@@ -71,6 +71,9 @@ def _be_a_rank(rank: int, read: int, follow: Callable[[Path], None]) -> None:
     code = 1
     try:
         os.environ["LOCAL_RANK"] = str(rank)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # A terminal and a scheduler tell every process; rank 0 alone decides, and ends this one.
+            signal.signal(number, signal.SIG_IGN)
         with os.fdopen(read) as pipe:
             run_dir = pipe.readline().strip()
         if run_dir:
