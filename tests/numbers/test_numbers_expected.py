@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tune.config.compose import ConfigTree, compose
 
 TREE = ConfigTree()

@@ -157,7 +157,8 @@ class ImageData(pl.LightningDataModule):
         if self.trainer is not None:
             # A resumed run makes the first iterator, whose workers read ahead, before it sets the sampler's epoch; and
             # in a checkpoint of an epoch's end that epoch is processed, but not yet completed (`current_epoch`).
-            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            progress = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)  # pyright: ignore[reportAttributeAccessIssue]  # typed as its base
         return self._loader(self._training, sampler)
 
     def val_dataloader(self) -> DataLoader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 import yaml
 
 from tune.config import gate
-from tune.config.build import build
+from tune.config.build import build, locate
 from tune.data.transforms import InputTransform
 from tune.errors import ConfigError, Problem
 from tune.models.network import Network
@@ -81,8 +82,14 @@ def complete(run_dir: Path, allow: Sequence[str] = ()) -> None:
     description = yaml.safe_load((run_dir / "model.yaml").read_text())
     if description["partial"]:
         WeightsFile(run_dir).write(load(run_dir, allow=allow).network)
-        description |= {"partial": False, "output": "", "backbone": {**description["backbone"], "weights": "none"}}
+        description |= {"partial": False, "output": "", "backbone": without_source(description["backbone"])}
         describe(run_dir, description)
+
+
+def without_source(node: dict[str, Any]) -> dict[str, Any]:
+    """A `backbone` node that builds the backbone without looking for weights; one of your own may take no such key."""
+    takes_weights = "weights" in inspect.signature(locate(node["_target_"])).parameters
+    return {**node, "weights": "none"} if takes_weights else dict(node)
 
 
 if __name__ == "__main__":  # by the driver of a sweep, which does not import torch itself

@@ -20,6 +20,7 @@ from tune.data.splits import Parts, check, split_rows
 from tune.data.table import Table
 from tune.data.unreadable import drop_unreadable
 from tune.errors import ConfigError, DataError, Problem
+from tune.evaluate.loaded import without_source
 from tune.losses.penalties import L1, L2
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.network import Network
@@ -179,12 +180,9 @@ def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:
         partial: whether the weights file lacks what was frozen, so that the backbone's own weights are needed.
     """
     config, backbone = prepared.config, prepared.network.backbone
-    node = dict(config["backbone"])
-    if not partial:
-        node["weights"] = "none"
     return {
         "classes": prepared.table.classes,
-        "backbone": node,
+        "backbone": config["backbone"] if partial else without_source(config["backbone"]),
         "head": config["head"],
         "feature_dim": backbone.feature_dim,
         "input": {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tune.config.compose import ConfigTree, compose
 from tune.errors import ConfigError
 from tune.train.groups import parameter_groups
