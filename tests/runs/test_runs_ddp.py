@@ -85,8 +85,11 @@ def test_two_processes_run_inside_a_sweep(both, tune):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize(
     ("number", "code", "to_all"),
-    [(signal.SIGTERM, 75, False), (signal.SIGINT, 130, True), (signal.SIGKILL, -9, False)],
-    ids=["SIGTERM", "Ctrl-C in a terminal", "SIGKILL"],
+    [
+        pytest.param(signal.SIGTERM, 75, False, id="SIGTERM"),
+        pytest.param(signal.SIGINT, 130, True, id="Ctrl-C in a terminal"),
+        pytest.param(signal.SIGKILL, -9, False, id="SIGKILL", marks=pytest.mark.slow),
+    ],
 )
 def test_when_the_first_process_ends_so_does_the_second(tune, number, code, to_all):
     process = tune.start("run", *FEW, *TWO, "epochs=1000")

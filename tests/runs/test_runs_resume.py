@@ -69,6 +69,9 @@ def test_sigterm_is_75_and_the_run_goes_on_where_it_was(tune):
     record = record_of(run_dir)
     assert (record["status"], record["exit_code"], record["cause"]) == ("interrupted", 75, "SIGTERM")
     before = history_of(run_dir)
+    refused = tune("resume", "latest", "epochs=1", code=2)
+    assert f"{len(before)} epochs are behind this run already" in refused.stderr
+    assert record_of(run_dir) == record
 
     epochs = len(before) + 2
     again = tune("resume", id_of(run_dir), f"epochs={epochs}", "--json")

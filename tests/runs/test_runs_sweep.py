@@ -282,6 +282,7 @@ def test_failed_trials_run_again_only_when_asked_to(tune):
     assert [trial["status"] for trial in answer_of(again)["trials"]] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_an_experiment_with_sweep_params_is_a_sweep_without_m(tune):
     words = ["+experiment=smoke/sweep", "data.rows=60", "backbone.input_size=32", "epochs=1", "batch_size=16"]
     answer = answer_of(tune("run", *words, "--json"))

@@ -67,8 +67,14 @@ def guarded(call, words: list[str]) -> int:
         if "--traceback" in words:
             raise
         return error.exit_code
+    except SystemExit as exit:  # a flag that argparse does not know; it has said so
+        if exit.code and "--json" in words:
+            _print_json({"status": "refused", "problems": [{"key": "", "where": "command line", "text": "see stderr"}]})
+        raise
     except TuneError as error:
         print(f"error: {error}", file=sys.stderr)
+        if "--json" in words:
+            _print_json({"status": "failed", "cause": str(error)})
         if "--traceback" in words:
             raise
         return error.exit_code
@@ -84,6 +90,8 @@ def guarded(call, words: list[str]) -> int:
         first = str(error).splitlines()[0] if str(error) else ""
         print(f"error: {type(error).__name__}: {first}", file=sys.stderr)
         print("       this is a mistake in tune; --traceback shows where", file=sys.stderr)
+        if "--json" in words:
+            _print_json({"status": "failed", "cause": f"{type(error).__name__}: {first}"})
         return 1
 
 
@@ -96,10 +104,15 @@ def show_problems(error, as_json: bool) -> None:
         where = f"({problem.where})  " if problem.where else ""
         print(f"  {problem.key:<{width}}  {where}{problem.text}", file=sys.stderr)
     if as_json:
-        import json
         from dataclasses import asdict
 
-        print(json.dumps({"status": "refused", "problems": [asdict(problem) for problem in error.problems]}))
+        _print_json({"status": "refused", "problems": [asdict(problem) for problem in error.problems]})
+
+
+def _print_json(answer: dict[str, object]) -> None:
+    import json
+
+    print(json.dumps(answer))
 
 
 def _unknown_verb(word: str) -> int:

@@ -19,7 +19,6 @@ from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
 from tune.run_dir import find_run, read_json, run_id, shown
 from tune.train.objective import is_better, is_maximized
-from tune.train.rows import data_problems
 
 if TYPE_CHECKING:
     from tune.train.experiment import Job, Outcome
@@ -109,7 +108,9 @@ def _check_all(composed: list[Composed], tree: ConfigTree, allow: list[str]) -> 
         found = check(each, tree, allow)
         problems |= dict.fromkeys(found)
         node = json.dumps(each.cfg.get("data"), sort_keys=True)
-        if not found and node not in judged:
+        if not any(problem.key.startswith(("data", "experiment")) for problem in found) and node not in judged:
+            from tune.train.rows import data_problems  # numpy: 0.1 s that a mistake in the config need not wait for
+
             judged[node] = data_problems(each.cfg["data"])
             problems |= {
                 Problem(problem.key, problem.text, problem.where or each.origin(problem.key)): None
@@ -135,7 +136,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
     from tune.train.sweep.ledger import ledger_key, source_digest
 
     first = composed[0].cfg
-    modules = source_digest(asked.allow)
+    modules = source_digest(gate.allowed_by_user(asked.allow))
     trials = [
         Trial(each.cfg, each.swept, ledger_key(each.cfg, fingerprint, modules), each.choices)
         for each, fingerprint in zip(composed, fingerprints, strict=True)
@@ -215,6 +216,10 @@ def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str])
         if key == "data.workers" and isinstance(value, int) and value >= 0:
             config["data"]["workers"] = value
         elif key == "epochs" and isinstance(value, int) and value > 0 and scheduler in ("constant", "plateau"):
+            history = run_dir / "metrics.csv"
+            behind = len(history.read_text().splitlines()) - 1 if history.exists() else 0
+            if value < behind:
+                raise ConfigError(Problem(key, f"{behind} epochs are behind this run already", "command line"))
             config["epochs"] = value
         else:
             raise ConfigError(

@@ -159,7 +159,7 @@ def _begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
         record = Record(run_dir, facts)
         atomic_write(run_dir / "config.yaml", yaml.safe_dump(masked(job.config), sort_keys=False))
         atomic_write(run_dir / "overrides.txt", "".join(f"{word}\n" for word in job.overrides))
-        describe(run_dir, describe_network(prepared, partial=bool(job.record)))
+        describe(run_dir, describe_network(prepared, partial=_keeps_part(job, prepared)))
     record.start()
     return run_dir, record
 
@@ -167,7 +167,7 @@ def _begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
 def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, Any]:
     """Fit, then test the best. Returns what run.json tells of it."""
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
-    weights = WeightsFile(run_dir, prepared.frozen if job.record else frozenset())
+    weights = WeightsFile(run_dir, prepared.frozen if _keeps_part(job, prepared) else frozenset())
     keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
     callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
     if patience := prepared.regularize.early_stopping:
@@ -194,6 +194,11 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         for path in (run_dir / "checkpoints").iterdir():
             path.unlink()  # a finished trial keeps its result and what it learned, not the state of its optimizer
     return result
+
+
+def _keeps_part(job: Job, prepared: Prepared) -> bool:
+    """Whether model.safetensors leaves out what is frozen: in a sweep, where the weights can be had again."""
+    return bool(job.record) and bool(prepared.network.backbone.weights_digest)
 
 
 def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, loss: float) -> dict[str, Any]:
