@@ -18,7 +18,8 @@ from typing import Any
 
 from tune.errors import ConfigError, Problem
 
-STATUSES = ("running", "done", "failed", "diverged", "interrupted")
+HIDDEN = "***"
+"""What stands in config.yaml for a secret."""
 
 
 def atomic_write(path: Path, data: str | bytes) -> None:

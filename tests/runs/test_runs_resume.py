@@ -125,3 +125,21 @@ def test_a_resumed_run_takes_no_other_config(done, tune):
 def test_a_run_that_is_not_there_is_refused_with_those_that_are(done):
     refused = done("resume", "zzzz", code=2)
     assert id_of(run_dir_of(done)) in refused.stderr
+
+
+def test_a_trial_is_left_to_its_sweep(tune):
+    trial = tune.folder / "outputs" / "name" / "sweep-0a1b2c3d" / "2"
+    trial.mkdir(parents=True)
+    record = {"status": "failed", "ledger_key": "key", "overrides": [], "choices": {}}
+    (trial / "run.json").write_text(json.dumps(record))
+    done = tune("resume", "0a1b#2", code=2)
+    assert "the command of its sweep runs again what is missing" in done.stderr
+    assert json.loads((trial / "run.json").read_text()) == record
+
+
+def test_a_secret_that_was_not_stored_is_not_taken_for_a_value(tune):
+    run = tune.folder / "outputs" / "name" / "2026-01-01T00-00-00-abcdef"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"status": "interrupted", "overrides": [], "choices": {}}))
+    (run / "config.yaml").write_text("logger:\n  api_key: '***'\n")
+    assert "a secret that was not stored" in tune("resume", "abcdef", code=2).stderr

@@ -17,7 +17,7 @@ from tune.config import gate
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
-from tune.run_dir import find_run, read_json, run_id, shown
+from tune.run_dir import HIDDEN, atomic_write, find_run, read_json, run_id, shown
 from tune.train.objective import is_better, is_maximized
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
     first = composed[0].cfg
     modules = source_digest(gate.allowed_by_user(asked.allow))
     trials = [
-        Trial(each.cfg, each.swept, ledger_key(each.cfg, fingerprint, modules), each.choices)
+        Trial(each.cfg, each.overrides, ledger_key(each.cfg, fingerprint, modules), each.choices)
         for each, fingerprint in zip(composed, fingerprints, strict=True)
     ]
     if asked.dry_run:
@@ -209,7 +209,12 @@ def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str])
         raise ConfigError(Problem(name, "this run is done; nothing is left to resume"))
     if record["status"] == "running" and is_alive(record):
         raise ConfigError(Problem(name, f"this run is still running, as process {record['pid']}"))
-    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    if "ledger_key" in record:
+        raise ConfigError(Problem(name, "this is a trial: the command of its sweep runs again what is missing"))
+    text = (run_dir / "config.yaml").read_text()
+    if HIDDEN in text:
+        raise ConfigError(Problem(name, f"config.yaml holds a secret that was not stored ({HIDDEN}); start anew"))
+    config = yaml.safe_load(text)
     for word in overrides:
         key, _, text = word.lstrip("+").partition("=")
         value, scheduler = yaml.safe_load(text), record["choices"].get("scheduler")
@@ -231,6 +236,8 @@ def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str])
                     "command line",
                 )
             )
+    if overrides:
+        atomic_write(run_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     return config
 
 

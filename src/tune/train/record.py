@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.data.splits import prevalence
-from tune.run_dir import process_identity, write_json
+from tune.run_dir import HIDDEN, process_identity, write_json
 
 if TYPE_CHECKING:
     from tune.train.experiment import Job
@@ -109,5 +109,5 @@ def masked(node: Any, key: str = "") -> Any:
     if isinstance(node, list):
         return [masked(value, key) for value in node]
     if isinstance(node, str) and any(word in key.lower() for word in SECRETS):
-        return "***"
+        return HIDDEN
     return node
