@@ -82,8 +82,9 @@ class ConfigTree:
         return files.sentence(self.file(group, option))
 
     def shadows(self, group: str, option: str) -> bool:
-        """Whether the user's file of that option stands before a shipped one."""
-        return len(self.folders) > 1 and all((folder / group / f"{option}.yaml").is_file() for folder in self.folders)
+        """Whether the user's file of that option stands before a shipped one that says something else."""
+        files_of_it = [folder / group / f"{option}.yaml" for folder in self.folders]
+        return all(path.is_file() for path in files_of_it) and len({path.read_bytes() for path in files_of_it}) > 1
 
     @contextmanager
     def active(self) -> Iterator[None]:

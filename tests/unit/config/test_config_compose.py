@@ -152,6 +152,14 @@ def test_the_users_folder_is_searched_first_and_says_what_it_shadows(project):
     assert ConfigTree().sentence("optimizer", "adamw") == "Mine."
 
 
+def test_a_copy_of_a_shipped_file_is_not_worth_a_note(project):
+    shipped = ConfigTree().file("optimizer", "adamw").read_text()
+    project.write(optimizer__adamw=shipped)
+    assert project.compose().shadowed == []
+    project.write(optimizer__adamw=shipped + "# changed\n")
+    assert project.compose().shadowed == ["optimizer/adamw"]
+
+
 def test_another_folder_can_be_named(project):
     project.write(experiment__a="lr: 1\n")
     project.file("elsewhere/experiment/b.yaml", "lr: 2\n")
