@@ -54,11 +54,12 @@ def test_the_predictions_of_the_test_rows_give_the_reported_accuracy(tune, tiny)
 
 
 def test_the_first_screen_is_short_and_says_what_is_frozen(tune, tiny):
-    done = tune("run", *tiny)
+    done = tune("run", *tiny, "augment.rotate=7", "regularize.weight_decay=0.02")
     screen = done.stderr.split("epoch 1/2")[0].strip().splitlines()
     assert len(screen) <= 12
     assert any(line.startswith("freeze") and "3,371,008 frozen" in line for line in screen)
     assert any("run " in line and "tune resume" in line for line in screen)
+    assert "augment   rotate 7   regularize  weight_decay 0.02" in screen
 
 
 def test_a_dry_run_says_the_cost_and_makes_nothing(tune, tiny):

@@ -36,7 +36,6 @@ from tune.train.callbacks.history import History
 from tune.train.callbacks.keep_best import KeepBest
 from tune.train.callbacks.loggers import build_loggers, quiet_lightning
 from tune.train.callbacks.progress import Progress
-from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
 from tune.train.interrupt import Interrupted, OwnSignals, interruptible
@@ -94,7 +93,6 @@ def execute(job: Job, say: Say) -> Outcome:
     Raises:
         ConfigError: if it cannot start; then no run folder exists.
     """
-    keep_freed_memory()
     ranks = Ranks(world_size(job.config["trainer"]), follow=lambda run_dir: _follow(job, run_dir))
     try:
         prepared = prepare(job.config)

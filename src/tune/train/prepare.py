@@ -25,6 +25,7 @@ from tune.losses.penalties import L1, L2
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.network import Network
 from tune.train.callbacks.loggers import require_package
+from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
 from tune.train.learner import Learner
@@ -88,6 +89,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     Raises:
         ConfigError: if the network, the data or the device do not fit what is asked for.
     """
+    keep_freed_memory()
     require_package(config["logger"])
     rank, world = int(os.environ.get("LOCAL_RANK", 0)), world_size(config["trainer"])
     table, parts, skipped = read_data(config, decode)

@@ -29,7 +29,7 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     """
     config, parts, backbone = prepared.config, prepared.parts, prepared.network.backbone
     digest = f" ({backbone.weights_digest[:8]})" if backbone.weights_digest else ""
-    chosen = ", ".join(choices.get(group, "?") for group in ("optimizer", "scheduler", "loss", "augment", "regularize"))
+    chosen = ", ".join(choices.get(group, "?") for group in ("optimizer", "scheduler", "loss"))
     lines = [
         f"{name}   {choices.get('backbone', '')}, {backbone.weights_source}{digest}   seed {config['seed']}",
         f"data      {choices.get('data', '')}  {_parts(prepared)}   split {parts.fingerprint[:4]} ({parts.how})",
@@ -41,6 +41,7 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     lines.append(
         f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}"
     )
+    lines.append(f"augment   {_strengths(config['augment'])}   regularize  {_strengths(config['regularize'])}")
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
     return lines
 
@@ -72,6 +73,12 @@ def audit_summary(prepared: Prepared) -> list[str]:
             lines[-1],
         ]
     return lines
+
+
+def _strengths(node: dict[str, Any]) -> str:
+    """What is on in a node whose strengths are all off by default; an option's name would hide what was changed."""
+    on = [key if value is True else f"{key} {value}" for key, value in node.items() if key != "_target_" and value]
+    return ", ".join(on) or "none"
 
 
 def _parts(prepared: Prepared) -> str:
