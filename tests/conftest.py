@@ -9,6 +9,12 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """No test reads what a run of the user's kept, nor leaves anything there."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     """Every test draws the same numbers, whatever ran before it."""

@@ -17,7 +17,7 @@ class Batch:
     """Rows on their way through the network.
 
     Args:
-        images: (B, C, H, W) float, normalised for the backbone.
+        images: (B, C, H, W) float, normalised for the backbone; or (B, N), what a frozen part of it says of them.
         labels: (B,) int64, the true class of each row; never mixed.
         label_probs: (B, K) float32, what the loss aims at: one-hot, then smoothed and mixed as asked for.
         weights: (B,) float32, importance of each row in the loss, 1 when the data names none.

@@ -40,7 +40,8 @@ class Tune:
     @property
     def env(self) -> dict[str, str]:
         # One thread: networks this small gain nothing from two, and lose much where other work shares the cores.
-        return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        cache = str(self.folder / "cache")
+        return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": cache}
 
     def runs(self) -> list[Path]:
         """Folders of single runs, oldest first."""

@@ -16,6 +16,7 @@ VERBS = {
     "ls": ("configs", "list groups, their options and experiments"),
     "cat": ("configs", "print a composed config"),
     "validate": ("configs", "check experiments without running them"),
+    "cache": ("cache", "what frozen networks said of images: ls, build, verify, rm"),
 }
 
 USAGE = """tune: image transfer learning, written down as YAML

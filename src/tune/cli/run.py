@@ -34,7 +34,7 @@ def run(words: list[str]) -> int:
     composed, is_sweep = [compose(tree, asked.overrides)], asked.multirun
     if asked.multirun or composed[0].is_sweep:
         composed, is_sweep = expand(tree, asked.overrides), True
-    fingerprints = _check_all(composed, tree, asked.allow)
+    fingerprints = check_all(composed, tree, asked.allow)
     for option in dict.fromkeys(option for each in composed for option in each.shadowed):
         _say(f"note: {option} is your own file; it stands before the shipped one")
     if is_sweep:
@@ -95,7 +95,7 @@ def _positive(kind: type):
     return convert
 
 
-def _check_all(composed: list[Composed], tree: ConfigTree, allow: list[str]) -> list[str]:
+def check_all(composed: list[Composed], tree: ConfigTree, allow: list[str]) -> list[str]:
     """Check every run; returns the fingerprint of each one's data.
 
     Raises:

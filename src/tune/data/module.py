@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tune.batch import Batch
 from tune.data.augment import Augment
@@ -21,10 +22,22 @@ from tune.data.transforms import Fit, InputTransform
 from tune.errors import ConfigError
 
 
+class Kept(Protocol):
+    """What a frozen part of the network has said of the images."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether images are needed no more."""
+        ...
+
+    def take(self, epoch: int | None, index: Tensor) -> Tensor | None:
+        """Its words (B, N) on rows of the table, augmented for an epoch or as they are (None); None if not kept."""
+        ...
+
+
 @final
 class ImageBatches(Dataset[Batch]):
-    """A finished batch for a `Rows`. Holds no state that changes, so a worker process gives what the main process
-    would.
+    """A finished batch for a `Rows`. A worker process gives what the main process would, but never what is kept.
 
     Args:
         table: all rows.
@@ -32,6 +45,8 @@ class ImageBatches(Dataset[Batch]):
         seed: of augmentation and mixing.
         augment: random changes; None for none.
         label_smoothing: ε, moved from the true class to all K equally.
+        training: whether what is kept is asked for by epoch.
+        views: ways in which an image is changed, in turn by epoch; None: a new one in each.
     """
 
     def __init__(
@@ -39,6 +54,8 @@ class ImageBatches(Dataset[Batch]):
         table: Table,
         transform: InputTransform,
         *,
+        training: bool = False,
+        views: int | None = None,
         seed: int = 0,
         augment: Augment | None = None,
         label_smoothing: float = 0.0,
@@ -52,10 +69,17 @@ class ImageBatches(Dataset[Batch]):
         self.seed = seed
         self.augment = augment
         self.label_smoothing = label_smoothing
+        self.training = training
+        self.views = views
+        self.kept: Kept | None = None
 
     def __getitem__(self, rows: Rows) -> Batch:
         index = torch.tensor(rows.indices, dtype=torch.int64)  # (B,)
-        images = torch.stack([self._image(rows.epoch, i) for i in rows.indices])  # (B, 3, H, W)
+        images = None  # (B, 3, H, W), or (B, N) of what is kept
+        if self.kept is not None and get_worker_info() is None:
+            images = self.kept.take(rows.epoch if self.training else None, index)
+        if images is None:
+            images = torch.stack([self.image(rows.epoch, i) for i in rows.indices])
         one_hot = F.one_hot(self.labels[index], self.num_classes).float()  # (B, K)
         probs = (1 - self.label_smoothing) * one_hot + self.label_smoothing / self.num_classes
         batch = Batch(images, self.labels[index], probs, self.weights[index], index)
@@ -64,10 +88,12 @@ class ImageBatches(Dataset[Batch]):
                 return mix(batch, self.augment.mixup, self.augment.cutmix)
         return batch
 
-    def _image(self, epoch: int, row: int) -> torch.Tensor:
+    def image(self, epoch: int, row: int) -> Tensor:
+        """(3, H, W), changed at random as in an epoch."""
         if self.augment is None or not self.augment.changes_pixels:
             return self.transform(self.images[row])
-        with keyed("augment", self.seed, epoch, row):
+        view = epoch % self.views if self.views else epoch
+        with keyed("augment", self.seed, view, row):
             return self.transform(self.images[row], self.augment)
 
 
@@ -88,6 +114,7 @@ class ImageData(pl.LightningDataModule):
         fit: crop, stretch or pad.
         augment: random changes of training images; None for none.
         label_smoothing: ε from 0 to 1.
+        views: ways in which a training image is changed, in turn by epoch; None: a new one in each.
         batch_size: rows per optimizer step, over all processes and accumulated batches.
         accumulate: batches per optimizer step.
         workers: processes that read ahead; 0 for none.
@@ -111,6 +138,7 @@ class ImageData(pl.LightningDataModule):
         fit: Fit = "crop",
         augment: Augment | None = None,
         label_smoothing: float = 0.0,
+        views: int | None = None,
         batch_size: int = 32,
         accumulate: int = 1,
         workers: int = 0,
@@ -129,9 +157,16 @@ class ImageData(pl.LightningDataModule):
         self.workers = workers
         self.accumulate = accumulate
         self.mixes = augment is not None and augment.mixes
+        self.changes_pixels = augment is not None and augment.changes_pixels
         self.class_counts: list[int] = table.class_counts(parts.train).tolist()
         self._training = ImageBatches(
-            table, self.transform, seed=seed, augment=augment, label_smoothing=label_smoothing
+            table,
+            self.transform,
+            seed=seed,
+            augment=augment,
+            label_smoothing=label_smoothing,
+            training=True,
+            views=views,
         )
         self._plain = ImageBatches(table, self.transform)
         self._samplers = {
@@ -145,6 +180,14 @@ class ImageData(pl.LightningDataModule):
             )
             for part in ("train", "val", "test")
         }
+
+    def use(self, kept: Kept) -> None:
+        """Ask for what is kept before an image is read."""
+        self._training.kept = self._plain.kept = kept
+
+    def load(self, view: str, row: int) -> Tensor:
+        """(3, H, W) of a row: changed as in the epoch that `view` names, or as it is ("")."""
+        return self._training.image(int(view), row) if view else self._plain.image(0, row)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -176,14 +219,15 @@ class ImageData(pl.LightningDataModule):
         return self._loader(self._plain, sampler)
 
     def _loader(self, batches: ImageBatches, sampler: BatchRows) -> DataLoader:
+        workers = 0 if self._plain.kept is not None and self._plain.kept.is_kept else self.workers
         # An own generator: the loader draws a seed for its workers, which must not move the global one.
         return DataLoader(
             batches,
             batch_size=None,
             sampler=sampler,
             collate_fn=as_target,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             generator=torch.Generator(),
         )
 

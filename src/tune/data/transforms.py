@@ -48,6 +48,10 @@ class InputTransform:
         self.mean = torch.tensor(mean, dtype=torch.float32)[:, None, None]  # (C, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32)[:, None, None]
 
+    def identity(self) -> str:
+        """All that decides the pixels beside the image."""
+        return f"{self.size} {self.resampling.name} {self.fit} {self.mean.tolist()} {self.std.tolist()}"
+
     def __call__(self, image: Path | str | np.ndarray | Image.Image, augment: Augment | None = None) -> Tensor:
         """(3, H, W) float32, normalised.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,16 +16,26 @@ _SHOWN = 20
 
 
 def drop_unreadable(
-    table: Table, mode: Literal["error", "skip"] = "error", workers: int | None = None
+    table: Table,
+    mode: Literal["error", "skip"] = "error",
+    workers: int | None = None,
+    known: Collection[Path] = (),
 ) -> tuple[Table, list[tuple[str, str]]]:
     """The table without the rows whose image cannot be decoded, and (name, reason) of those.
+
+    Args:
+        table: all rows.
+        mode: what to do about them.
+        workers: threads; as many as the processor has cores when None.
+        known: files that were decoded before and are what they were then.
 
     Raises:
         DataError: with ``mode="error"``, if there are any; names the first 20 and says how many there are.
     """
     if isinstance(table.images, np.ndarray):
         return table, []
-    bad = unreadable(table.images, workers)
+    rows = [row for row, path in enumerate(table.images) if path not in known]
+    bad = [(rows[i], reason) for i, reason in unreadable([table.images[row] for row in rows], workers)]
     listed = [(table.names[row], reason) for row, reason in bad]
     if mode == "error" and bad:
         problems = [Problem(str(table.images[row]), reason) for row, reason in bad[:_SHOWN]]

@@ -124,7 +124,7 @@ class Shelf:
             content = np.empty(0, np.uint8)
         if (
             len(content) < len(_MAGIC) + 8 + _DIGEST
-            or hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:].tobytes()
+            or hashlib.sha256(content[:-_DIGEST].data).digest() != content[-_DIGEST:].tobytes()
         ):
             warnings.warn(f"{path} is broken; its rows are computed again", stacklevel=2)
             path.unlink(missing_ok=True)
@@ -152,6 +152,10 @@ class Entry:
     num_bytes: int
     used: float
 
+    def shelf(self) -> Shelf:
+        """Its rows."""
+        return Shelf(self.folder, self.parts["numel"], _DTYPES[self.parts["dtype"]])
+
 
 class FeatureCache:
     """All keys below one folder.
@@ -166,7 +170,9 @@ class FeatureCache:
 
     def shelf(self, parts: dict[str, Any], numel: int, dtype: torch.dtype) -> Shelf:
         """The rows of a key, empty if it is new."""
-        text = json.dumps({**parts, "numel": numel, "dtype": str(dtype)}, sort_keys=True, indent=1)
+        text = json.dumps(
+            {**parts, "numel": numel, "dtype": str(dtype).removeprefix("torch.")}, sort_keys=True, indent=1
+        )
         folder = self.folder / hashlib.sha256(text.encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "key.json").exists():
@@ -184,17 +190,20 @@ class FeatureCache:
                 continue
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
-    def make_room(self, num_bytes: int, keep: Path) -> bool:
-        """Remove the keys not used for longest until `num_bytes` more fit; False if they never will.
+    def make_room(self, num_bytes: int, keep: Path) -> None:
+        """Remove the keys not used for longest until `num_bytes` more fit.
 
         Args:
             num_bytes: that will be added.
             keep: folder of the key that they are added to.
+
+        Raises:
+            OSError: if they never will, here or on the disk.
         """
         entries = self.entries()
         own = sum(entry.num_bytes for entry in entries if entry.folder == keep)
         if own + num_bytes > self.max_bytes:
-            return False
+            raise OSError(f"{(own + num_bytes) / 1e9:.3g} GB are more than cache.max_gb, {self.max_bytes / 1e9:g}")
         total = sum(entry.num_bytes for entry in entries)
         for entry in reversed(entries):
             if total + num_bytes <= self.max_bytes:
@@ -202,7 +211,8 @@ class FeatureCache:
             if entry.folder != keep:
                 remove(entry)
                 total -= entry.num_bytes
-        return True
+        if num_bytes > (free := shutil.disk_usage(self.folder).free):
+            raise OSError(f"{num_bytes / 1e9:.3g} GB are needed in {self.folder}, {free / 1e9:.3g} are free")
 
 
 def remove(entry: Entry) -> None:

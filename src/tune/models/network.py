@@ -12,6 +12,8 @@ from tune.batch import Output
 from tune.models.heads.dropout import KeyedDropout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from tune.models.interface import Backbone, Head
@@ -24,12 +26,14 @@ class Network(nn.Module):
     Attributes:
         layers: the backbone's, then "head"; names of parameters and buffers are those of the network.
         frozen_dtype: when set, a backbone that is frozen as a whole runs in this dtype and without gradients.
+        suffix: (B, N), whether in training → features (B, D): the backbone behind the part of it that is frozen.
     """
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
         self.frozen_dtype: torch.dtype | None = None
+        self.suffix: Callable[[Tensor, bool], Tensor] | None = None
         self.layers = {layer: [f"backbone.{name}" for name in names] for layer, names in backbone.layers.items()}
         tensors = [*head.named_parameters(), *head.named_buffers()]
         self.layers["head"] = [f"head.{name}" for name, _ in tensors]
@@ -41,9 +45,13 @@ class Network(nn.Module):
             dropout.key = (seed, step, number)
 
     def forward(self, images: Tensor) -> Output:
-        """Features, embedding and logits of images (B, C, H, W)."""
-        with self._backbone_context(images):
-            features = self.backbone(images)  # (B, D)
+        """Features, embedding and logits of images (B, C, H, W), or of what its frozen part says of them (B, N)."""
+        if images.ndim == 2:
+            assert self.suffix is not None, "the network was not cut"
+            features = self.suffix(images.to(next(self.head.parameters()).dtype), self.training)  # (B, D)
+        else:
+            with self._backbone_context(images):
+                features = self.backbone(images)  # (B, D)
         # Heads in bf16 differ by 8e-3 between a run and the same run in a fused sweep; in fp32 they agree.
         with torch.autocast(images.device.type, enabled=False):
             features = features.to(next(self.head.parameters()).dtype)

@@ -31,14 +31,14 @@ def estimate_seconds(prepared: Prepared, batches: int = 3) -> float:
 
     def step(batch) -> None:
         moved = move_data_to_device(batch["target"], torch.device(device))
-        loss = learner.loss(prepared.network(moved.images), moved)
+        loss = learner.loss(prepared.network(learner.entering(moved.images)), moved)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     def look(batch) -> None:
         with torch.no_grad():
-            prepared.network(batch["target"].images.to(device))
+            prepared.network(learner.entering(batch["target"].images.to(device)))
 
     training = _per_batch(data.train_dataloader(), step, batches)
     learner.eval()

@@ -167,7 +167,7 @@ def _begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
 def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, Any]:
     """Fit, then test the best. Returns what run.json tells of it."""
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
-    weights = WeightsFile(run_dir, prepared.frozen if _keeps_part(job, prepared) else frozenset())
+    weights = WeightsFile(run_dir, prepared.unchanged if _keeps_part(job, prepared) else frozenset())
     keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
     callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
     if patience := prepared.regularize.early_stopping:
@@ -182,6 +182,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         loggers=build_loggers(config["logger"], run_dir, config["name"], say) if prepared.rank == 0 else [],
         root=run_dir,
     )
+    prepared.frozen.fill(say)
     resumed = last if job.resume and last.exists() else None
     trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
     best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)

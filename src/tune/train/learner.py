@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tune.batch import Batch, Output
     from tune.models.freeze import FreezePlan, Phase
     from tune.models.network import Network
+    from tune.train.frozen import FrozenPart
     from tune.transfer.interface import Transfer
 
 
@@ -45,6 +46,7 @@ class Learner(pl.LightningModule):
         make_schedule: optimizer → Lightning's schedule dictionary.
         seed: of the training.
         autocast: dtype of an autocast around each forward pass, where Lightning has none for the device.
+        frozen: what runs in front of what trains; None: the network takes images.
     """
 
     def __init__(
@@ -62,18 +64,19 @@ class Learner(pl.LightningModule):
         make_schedule: Callable[[torch.optim.Optimizer], dict[str, Any]],
         seed: int,
         autocast: torch.dtype | None = None,
+        frozen: FrozenPart | None = None,
     ) -> None:
         super().__init__()
         self.network, self.loss, self.transfer, self.penalties = network, loss, transfer, penalties
         self.plan, self.phases, self.phase = plan, phases, phases[0]
         self.base_lr, self.weight_decay = lr, weight_decay
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
-        self.seed, self.autocast = seed, autocast
+        self.seed, self.autocast, self.frozen = seed, autocast, frozen
         self.predictions = Predictions()
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.plateau: Any = None
         transfer.prepare(network, loss)
-        apply_phase(network, self.phase, plan.norm)
+        self._enter(self.phase)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W); for graphs and loggers, training uses the network itself."""
@@ -101,8 +104,7 @@ class Learner(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Enter the phase of this epoch."""
-        self.phase = phase_at(self.phases, self.current_epoch)
-        apply_phase(self.network, self.phase, self.plan.norm)
+        self._enter(phase_at(self.phases, self.current_epoch))
         self.train()
         if self.device.type == "xla":  # torch.manual_seed does not reach its generator
             import torch_xla  # pyright: ignore[reportMissingImports]  # there is no extra for it
@@ -119,7 +121,7 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
         for batch in batches.values():
-            batch.images = self._laid_out(batch.images)
+            batch.images = self.entering(batch.images)
         with self._autocast():
             terms = self.transfer.terms(self.network, batches, self.progress)
         terms |= {name: penalty(self.network) for name, penalty in self.penalties.items()}
@@ -157,6 +159,9 @@ class Learner(pl.LightningModule):
         self._loaded_plateau = checkpoint.get("plateau")
 
     def on_fit_start(self) -> None:
+        for encoder in self.frozen.encoders if self.frozen is not None else ():
+            if encoder is not None:
+                encoder.cut.to(self.device)
         if self.plateau is not None and (state := getattr(self, "_loaded_plateau", None)):
             self.plateau["scheduler"].load_state_dict(state)
 
@@ -165,8 +170,20 @@ class Learner(pl.LightningModule):
         """Share of the training that is behind us."""
         return self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
 
-    def _laid_out(self, images: Tensor) -> Tensor:
-        """Channels last: the layout that convolutions are fastest in. XLA chooses its own."""
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        apply_phase(self.network, phase, self.plan.norm)
+        if self.frozen is not None:
+            self.frozen.enter(phase)
+            encoder = self.frozen.encoder
+            self.network.suffix = None if encoder is None else encoder.cut.suffix
+
+    def entering(self, images: Tensor) -> Tensor:
+        """What the network takes: the words of its frozen part, or images in the layout that convolutions like best."""
+        if images.ndim == 2:
+            return images
+        if self.frozen is not None and self.frozen.encoder is not None:
+            return self.frozen.encoder(images)
         return images if images.device.type == "xla" else images.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> Any:
@@ -174,7 +191,7 @@ class Learner(pl.LightningModule):
 
     def _predict(self, batch: Batch) -> None:
         with self._autocast():
-            output: Output = self.network(self._laid_out(batch.images))
+            output: Output = self.network(self.entering(batch.images))
         self.predictions.add(batch.index, batch.labels, output.logits, self.loss(output, batch))
 
     def _measure(self, part: str) -> None:

@@ -21,6 +21,8 @@ from tune.data.table import Table
 from tune.data.unreadable import drop_unreadable
 from tune.errors import ConfigError, DataError, Problem
 from tune.evaluate.loaded import without_source
+from tune.features.contents import Contents
+from tune.features.options import CacheOptions
 from tune.losses.penalties import L1, L2
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.network import Network
@@ -28,6 +30,7 @@ from tune.train.callbacks.loggers import require_package
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
+from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
 from tune.train.regularize import Regularize
 from tune.train.rows import read_rows
@@ -48,12 +51,13 @@ class Prepared:
     learner: Learner
     device: str
     precision: Precision
+    frozen: FrozenPart
     regularize: Regularize
     rank: int
     world: int
 
     @property
-    def frozen(self) -> frozenset[str]:
+    def unchanged(self) -> frozenset[str]:
         """Names of the network's tensors that no phase of this run changes."""
         if self.plan.norm == "train":
             return frozenset()
@@ -61,26 +65,28 @@ class Prepared:
         return frozenset(name for layer, names in self.network.layers.items() if layer not in trained for name in names)
 
 
-def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts, list[tuple[str, str]]]:
-    """Read the labels, look at every image and split the rows.
+def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts, list[tuple[str, str]], Contents]:
+    """Read the labels, look at every image that was not looked at before, and split the rows.
 
     Args:
         config: the whole plain config.
         decode: whether every image is decoded once, to find the bad ones.
 
     Returns:
-        The rows, their parts, and (name, reason) of each image that was skipped.
+        The rows, their parts, (name, reason) of each image that was skipped, and what is known of the images' content.
 
     Raises:
         DataError: with every problem found.
     """
     table, split = read_rows(config["data"])
+    contents = Contents(CacheOptions(**config["cache"]), table)
     skipped: list[tuple[str, str]] = []
     if decode:
-        table, skipped = drop_unreadable(table, separate(config["data"])[0].unreadable)
+        table, skipped = drop_unreadable(table, separate(config["data"])[0].unreadable, known=contents.readable())
         if skipped and (problems := check(table, split)):
             raise DataError(*problems)
-    return table, split_rows(table, split), skipped
+        contents.note_readable(table)
+    return table, split_rows(table, split), skipped, contents
 
 
 def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
@@ -92,7 +98,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     keep_freed_memory()
     require_package(config["logger"])
     rank, world = int(os.environ.get("LOCAL_RANK", 0)), world_size(config["trainer"])
-    table, parts, skipped = read_data(config, decode)
+    table, parts, skipped, contents = read_data(config, decode)
     device = device_type(config["trainer"])
     precision = choose_precision(config["precision"], device)
     regularize = Regularize(**config["regularize"])
@@ -118,6 +124,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         fit=options.fit,
         augment=build(config["augment"]),
         label_smoothing=regularize.label_smoothing,
+        views=config["cache"].get("views"),
         batch_size=config["batch_size"],
         accumulate=accumulate,
         workers=options.workers,
@@ -128,6 +135,8 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
 
     plan: FreezePlan = build(config["freeze"])
     phases = plan.phases(list(network.layers), config["epochs"])
+    frozen = frozen_part(config, network, plan, phases, data, contents, precision, device, world)
+    data.use(frozen)
     total_steps = config["epochs"] * data.steps_per_epoch
     learner = Learner(
         network,
@@ -150,6 +159,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         ),
         seed=config["seed"],
         autocast=precision.autocast,
+        frozen=frozen,
     )
     _refuse_blind_loss(learner.loss, data, regularize)
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
@@ -158,7 +168,21 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     if config["objective"] == "val/f1" and classes != 2:
         raise ConfigError("objective: val/f1 is for two classes; val/f1_macro is its mean over classes")
     return Prepared(
-        config, table, parts, skipped, data, network, plan, phases, learner, device, precision, regularize, rank, world
+        config,
+        table,
+        parts,
+        skipped,
+        data,
+        network,
+        plan,
+        phases,
+        learner,
+        device,
+        precision,
+        frozen,
+        regularize,
+        rank,
+        world,
     )
 
 

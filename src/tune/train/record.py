@@ -90,6 +90,7 @@ def facts_of(prepared: Prepared, job: Job) -> dict[str, Any]:
         "seed": job.config["seed"],
         "device": prepared.device,
         "auto": {"precision": prepared.precision.reason} if job.config["precision"] == "auto" else {},
+        "cache": prepared.frozen.describe(),
         "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
         "prevalence": {each.part: each.counts for each in prevalence(prepared.table, parts)},
         "classes": prepared.table.classes,

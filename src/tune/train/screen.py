@@ -43,6 +43,8 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     )
     lines.append(f"augment   {_strengths(config['augment'])}   regularize  {_strengths(config['regularize'])}")
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
+    if cache := prepared.frozen.describe():
+        lines.append(f"cache     {cache}")
     return lines
 
 

@@ -14,7 +14,13 @@ CONFIG = {"lr": 0.001, "output": "outputs", "data": {"root": "x", "workers": 0},
 
 @pytest.mark.parametrize(
     "change",
-    [{"output": "elsewhere"}, {"logger": {"x": 1}}, {"expected": {"value": 1}}, {"data": {"root": "x", "workers": 8}}],
+    [
+        {"output": "elsewhere"},
+        {"logger": {"x": 1}},
+        {"expected": {"value": 1}},
+        {"data": {"root": "x", "workers": 8}},
+        {"cache": {"mode": "never", "max_gb": 3, "views": None}},
+    ],
 )
 def test_key_ignores_what_changes_no_number(change):
     assert ledger_key(CONFIG | change, "data") == ledger_key(CONFIG, "data")
@@ -24,7 +30,9 @@ def test_key_ignores_the_order_of_keys():
     assert ledger_key(dict(reversed(CONFIG.items())), "data") == ledger_key(CONFIG, "data")
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.01}, {"data": {"root": "y", "workers": 0}}, {"trainer": {"max": 2}}])
+@pytest.mark.parametrize(
+    "change", [{"lr": 0.01}, {"data": {"root": "y", "workers": 0}}, {"trainer": {"max": 2}}, {"cache": {"views": 2}}]
+)
 def test_key_depends_on_what_changes_numbers(change):
     assert ledger_key(CONFIG | change, "data") != ledger_key(CONFIG, "data")
 

@@ -39,6 +39,8 @@ def ledger_key(config: dict[str, Any], data_fingerprint: str, modules_digest: st
 def deciding(config: dict[str, Any]) -> dict[str, Any]:
     """The config without the keys that change no number of the result: output, logger, data.workers …"""
     kept = {key: value for key, value in config.items() if key not in _NOT_IN_KEY}
+    if isinstance(cache := config.get("cache"), dict) and cache.get("views"):
+        kept["views"] = cache["views"]  # the one key of the cache that does
     if isinstance(kept.get("data"), dict):
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "workers"}
     return kept

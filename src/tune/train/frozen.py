@@ -1,0 +1,234 @@
+"""The part of the network that is frozen, phase by phase: cut off, run once over the images, and kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tune.errors import ConfigError, Problem
+from tune.features.cache import FeatureCache
+from tune.features.extract import Encoder, FrozenRows
+from tune.features.options import CacheOptions
+from tune.features.prefix import Uncut, cut_backbone
+from tune.models.freeze import apply_phase, set_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from tune.data.module import ImageData
+    from tune.data.splits import Parts
+    from tune.features.contents import Contents
+    from tune.features.extract import Tick
+    from tune.models.freeze import FreezePlan, Phase
+    from tune.models.network import Network
+    from tune.train.devices.precision import Precision
+
+
+@dataclass
+class FrozenPart:
+    """What runs in front of what trains.
+
+    Args:
+        phases: of the run.
+        parts: rows that train, validate and test.
+        views: augmented views of each training image; 0: training images are not changed at random.
+        encoders: the frozen part of each phase, None where there is none or it cannot be cut off.
+        rows: what the encoders say of the rows, for the phases in which that is kept.
+        notes: why something is not cut off or not kept, as parts of sentences.
+        phase: number of the phase that the network is in.
+    """
+
+    phases: Sequence[Phase]
+    parts: Parts
+    views: int
+    encoders: list[Encoder | None]
+    rows: list[FrozenRows | None]
+    notes: list[str] = field(default_factory=list)
+    phase: int = 0
+    filled: set[tuple[int, str]] = field(default_factory=set)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether no image is needed once the cache is full."""
+        return all(rows is not None for rows in self.rows)
+
+    @property
+    def plain(self) -> list[int]:
+        """Rows that the network sees as they are."""
+        seen = [self.parts.val, self.parts.test] if self.views else [self.parts.train, self.parts.val, self.parts.test]
+        return [row for part in seen for row in part.tolist()]
+
+    def fill(self, say: Callable[[str], None]) -> None:
+        """Compute what the run needs of images as they are; augmented views come as the epochs do.
+
+        What is there already is believed after a few rows of it were computed again.
+        """
+        for number, rows in enumerate(self.rows):
+            if rows is None:
+                continue
+            there = sorted(set(self.plain) - set(rows.missing("", self.plain)))
+            if not rows.is_true("", there, seed=number):
+                say("note: the cache does not hold what the network says now; it is filled anew")
+                rows.forget("")
+            if missing := len(rows.missing("", self.plain)):
+                started = time.monotonic()
+                with _bar(f"{missing:,} images", missing) as tick:
+                    rows.fill("", self.plain, tick)
+                say(f"cache     {missing:,} images in {time.monotonic() - started:.1f} s")
+
+    def fill_views(self) -> None:
+        """Compute every augmented view that the run will ask for."""
+        last = self.views if self.rows[-1] is not None else self.phases[-1].start_epoch
+        for epoch in range(last):
+            self.take(epoch, torch.empty(0, dtype=torch.int64))
+
+    def describe(self) -> str:
+        """One line for the first screen; empty when nothing is frozen."""
+        lines, train = [], len(self.parts.train)
+        for encoder, rows in zip(self.encoders, self.rows, strict=True):
+            if rows is not None:
+                missing = len(rows.missing("", self.plain))
+                state = "full" if not missing else "empty" if missing == len(self.plain) else f"{missing:,} missing"
+                views = f" + {self.views} views of {train:,}" if self.views else ""
+                size = rows.row_bytes * (len(self.plain) + self.views * train) / 1e6
+                lines.append(f"{state}: {len(self.plain):,} images{views} × {rows.encoder.cut.numel:,}, {size:,.1f} MB")
+            elif encoder is not None and not self.notes:
+                lines.append("not used")
+        return "; ".join([*dict.fromkeys(lines), *self.notes])
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The frozen part of the present phase."""
+        return self.encoders[self.phase]
+
+    def take(self, epoch: int | None, index: Tensor) -> Tensor | None:
+        """What crosses the cut (B, N) for rows of the table; None in a phase in which it is not kept.
+
+        Args:
+            epoch: of training, which decides the phase and the augmented view; None for images as they are, in the
+                present phase.
+            index: (B,) rows of the table.
+        """
+        number = self.phase if epoch is None else _number(self.phases, epoch)
+        rows, view = self.rows[number], "" if epoch is None or not self.views else str(epoch % self.views)
+        if rows is None:
+            return None
+        if view and (number, view) not in self.filled:
+            self.filled.add((number, view))
+            rows.fill(view, self.parts.train.tolist())
+        return rows.take(view, index)
+
+    def enter(self, phase: Phase) -> None:
+        """Work in a phase from now on."""
+        self.phase = list(self.phases).index(phase)
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Tick]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done, total: bar.update(task, completed=done)
+
+
+def _number(phases: Sequence[Phase], epoch: int) -> int:
+    return max(number for number, phase in enumerate(phases) if phase.start_epoch <= epoch)
+
+
+def frozen_part(
+    config: dict[str, Any],
+    network: Network,
+    plan: FreezePlan,
+    phases: list[Phase],
+    data: ImageData,
+    contents: Contents,
+    precision: Precision,
+    device: str,
+    world: int,
+) -> FrozenPart:
+    """Cut the network in each phase, and find out whether what crosses the cut can be kept.
+
+    Raises:
+        ConfigError: if the cache is required and cannot be used.
+    """
+    options = CacheOptions(**config["cache"])
+    views = (options.views or config["epochs"]) if data.changes_pixels else 0
+    part = FrozenPart(phases, data.parts, views, [None] * len(phases), [None] * len(phases))
+    if options.views and not views:
+        raise ConfigError(Problem("cache.views", "has no effect: augment changes no pixels"))
+    if device == "xla" or precision.trainer in ("bf16-true", "64-true"):
+        part.notes.append(f"a frozen part is not cut off {'on a TPU' if device == 'xla' else precision.trainer}")
+    else:
+        _cut(part, network, plan, precision, torch.device({"cuda": "cuda", "mps": "mps"}.get(device, "cpu")))
+    if options.mode != "never" and any(part.encoders):
+        _keep(part, options, config, network, data, contents, world)
+    if options.mode == "require" and not part.is_kept:
+        why = "; ".join(part.notes) or "nothing before the first layer that trains is frozen in every phase"
+        raise ConfigError(Problem("cache", f"the run cannot use it: {why}. With cache=auto it runs all the same"))
+    return part
+
+
+def _cut(part: FrozenPart, network: Network, plan: FreezePlan, precision: Precision, device: torch.device) -> None:
+    computed = precision.frozen or {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision.trainer)
+    for number, phase in enumerate(part.phases):
+        apply_phase(network, phase, plan.norm)
+        network.train()
+        set_modes(network, phase, plan.norm)
+        trained = {name for name, parameter in network.backbone.named_parameters() if parameter.requires_grad}
+        try:
+            cut = cut_backbone(network.backbone, trained)
+        except Uncut as error:
+            part.notes.append(f"the backbone is not cut: {error}")
+            continue
+        if cut is not None:
+            part.encoders[number] = Encoder(cut, computed, device)
+    apply_phase(network, part.phases[0], plan.norm)
+
+
+def _keep(
+    part: FrozenPart,
+    options: CacheOptions,
+    config: dict[str, Any],
+    network: Network,
+    data: ImageData,
+    contents: Contents,
+    world: int,
+) -> None:
+    """Keep what every encoder says, if it can be and there is room."""
+    if data.mixes:
+        part.notes.append("mixup and cutmix mix images, so that each is seen once")
+        return
+    if world > 1:
+        part.notes.append("several processes share the rows")
+        return
+    if contents.trouble:
+        part.notes.append(contents.trouble)
+        return
+    cache, digests = FeatureCache(contents.folder, options.max_gb), contents.digests(data.table)
+    view_key = {"augment": config["augment"], "seed": config["seed"]}
+    for number, encoder in enumerate(part.encoders):
+        if encoder is None:
+            continue
+        frozen = [layer for layer in network.layers if layer not in part.phases[number].trained]
+        about = f"{config['backbone'].get('name', config['backbone']['_target_'])} up to {frozen[-1]}"
+        rows = FrozenRows(
+            encoder, cache, {"input": data.transform.identity(), "about": about}, view_key, digests, data.load
+        )
+        size = rows.row_bytes * (len(part.plain) + part.views * len(part.parts.train))
+        if size > cache.max_bytes:
+            part.notes.append(f"what crosses the cut takes {size / 1e9:.1f} GB, cache.max_gb is {options.max_gb:g}")
+            continue
+        part.rows[number] = rows
