@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import time
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,16 @@ class FrozenRows:
         if not bool(missing.all()):
             rows[~missing] = found.take(index[~missing])
         return rows
+
+    def seconds_per_image(self, wanted: Sequence[tuple[str, int]]) -> float:
+        """What one of (view, row) costs to read and compute, from two batches, of which the first warms up."""
+        seconds = 0.0
+        for some in (wanted[:_CHUNK], wanted[:_CHUNK]):
+            started = time.monotonic()
+            if some:
+                self.encoder(torch.stack([self.load(view, row) for view, row in some]))
+                seconds = (time.monotonic() - started) / len(some)
+        return seconds
 
     def is_true(self, view: str, rows: Sequence[int], seed: int) -> bool:
         """Whether some rows, drawn at random, are what the encoder gives now."""

@@ -40,19 +40,23 @@ def estimate_seconds(prepared: Prepared, batches: int = 3) -> float:
         with torch.no_grad():
             prepared.network(learner.entering(batch["target"].images.to(device)))
 
-    training = _per_batch(data.train_dataloader(), step, batches)
+    kept = prepared.frozen.rows[-1] is not None  # then a batch costs what trains, and every image once what is frozen
+    training = _per_batch(data.train_dataloader(), step, batches, with_loading=not kept)
     learner.eval()
-    validation = _per_batch(data.val_dataloader(), look, batches)
+    validation = _per_batch(data.val_dataloader(), look, batches, with_loading=not kept)
     epochs = prepared.config["epochs"]
     test = len(data.test_dataloader()) * validation
-    return epochs * (len(data.train_dataloader()) * training + len(data.val_dataloader()) * validation) + test
+    epoch = len(data.train_dataloader()) * training + len(data.val_dataloader()) * validation
+    return epochs * epoch + test + prepared.frozen.estimate_seconds()
 
 
-def _per_batch(loader, act, batches: int) -> float:
-    started, counted = 0.0, 0
+def _per_batch(loader, act, batches: int, *, with_loading: bool) -> float:
+    spent, since, counted = 0.0, time.monotonic(), 0
     for number, batch in enumerate(islice(iter(loader), batches + 1)):
-        if number == 1:
-            started = time.monotonic()
+        started = since if with_loading else time.monotonic()
         act(batch)
-        counted = number
-    return (time.monotonic() - started) / counted if counted else 0.0
+        since = time.monotonic()
+        if number:
+            spent += since - started
+            counted = number
+    return spent / counted if counted else 0.0

@@ -89,6 +89,17 @@ class FrozenPart:
         for epoch in range(last):
             self.take(epoch, torch.empty(0, dtype=torch.int64))
 
+    def estimate_seconds(self) -> float:
+        """How long it takes to compute what is missing, from a few images."""
+        seconds = 0.0
+        for rows in self.rows:
+            if rows is not None:
+                train = self.parts.train.tolist()
+                wanted = [("", self.plain), *((str(view), train) for view in range(self.views))]
+                missing = [(view, row) for view, some in wanted for row in rows.missing(view, some)]
+                seconds += rows.seconds_per_image(missing) * len(missing)
+        return seconds
+
     def describe(self) -> str:
         """One line for the first screen; empty when nothing is frozen."""
         lines, train = [], len(self.parts.train)
