@@ -207,6 +207,7 @@ def _cut(part: FrozenPart, network: Network, plan: FreezePlan, precision: Precis
         if cut is not None:
             part.encoders[number] = Encoder(cut, computed, device)
     apply_phase(network, part.phases[0], plan.norm)
+    network.train()  # what Lightning expects to find; the learner sets the modes of each phase
 
 
 def _keep(
