@@ -87,6 +87,7 @@ class Shelf:
         for path in sorted(self.folder.glob("*.rows")):
             shard = self._read(path)
             if shard is None:
+                warnings.warn(f"{path} is broken; its rows are computed again", stacklevel=2)
                 continue
             names, values = shard
             new = {name: (len(parts), row) for row, name in enumerate(names) if name not in places}
@@ -110,23 +111,22 @@ class Shelf:
         digest.update(body)
         atomic_write(self.folder / f"{digest.hexdigest()[:32]}.rows", b"".join((head, body, digest.digest())))
 
-    def verify(self) -> int:
-        """Read every shard; removes the broken ones and says how many they were."""
-        return sum(self._read(path) is None for path in sorted(self.folder.glob("*.rows")))
+    def verify(self) -> list[Path]:
+        """Read every shard; removes the broken ones and says which they were."""
+        return [path for path in sorted(self.folder.glob("*.rows")) if self._read(path) is None]
 
     def _read(self, path: Path) -> tuple[list[str], Tensor] | None:
         """Items and rows (R, N) of a shard; None, and the file removed, if it is not what was written."""
         try:
             content = np.memmap(path, np.uint8, mode="c")  # copy on write: torch warns of what it could not write
-        except FileNotFoundError:
-            return None  # another process found it broken, or made room
+        except FileNotFoundError:  # another process found it broken, or made room
+            return [], torch.empty(0, self.numel, dtype=self.dtype)
         except ValueError:  # an empty file cannot be mapped
             content = np.empty(0, np.uint8)
         if (
             len(content) < len(_MAGIC) + 8 + _DIGEST
             or hashlib.sha256(content[:-_DIGEST].data).digest() != content[-_DIGEST:].tobytes()
         ):
-            warnings.warn(f"{path} is broken; its rows are computed again", stacklevel=2)
             path.unlink(missing_ok=True)
             return None
         length = int.from_bytes(content[len(_MAGIC) : len(_MAGIC) + 8].tobytes(), "little")
