@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import pytorch_lightning as pl
 import torch
 
-from tune.data.seeds import seed_of
+from tune.data.seeds import seed_device, seed_of
 from tune.evaluate.metrics import measure
 from tune.evaluate.predict import Predictions
 from tune.models.freeze import apply_phase, phase_at, set_modes
@@ -115,7 +115,7 @@ class Learner(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Key every draw of this step."""
         key = seed_of(self.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(key)
+        seed_device(key, self.device)
         step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         self.network.set_step(seed_of(self.seed, self.global_rank), step)
 
