@@ -91,15 +91,21 @@ def test_views_repeat(here):
     assert np.ptp(one) < 1e-6 < np.ptp(three)
 
 
-def test_no_image_is_read_when_the_cache_is_full(here):
-    """A second rate trains on what was kept: every pixel file may be gone from the reader's sight."""
+def test_a_full_cache_is_read_and_images_are_not(here, monkeypatch):
     folder = photographs(here.folder / "photos")
-    words = [f"data.root={folder}", "backbone.input_size=32", "epochs=2"]
+    words = [f"data.root={folder}", "backbone.input_size=32", "epochs=3"]
+    read = []
+    monkeypatch.setattr(
+        "tune.data.transforms.open_image", lambda path, real=images.open_image: read.append(path) or real(path)
+    )
     here("run", *words)
+    assert len(read) == 30  # once each, in three epochs
     first = here.shards()
-    assert first
     said = here("run", *words, "lr=3e-3")
     assert "cache     full: 30 images × 1,280" in said
+    assert len(read) == 30 + 8  # the rows that are computed again before the others are believed
+    here("run", *words, "cache=never")
+    assert len(read) == 30 + 8 + 3 * 24 + 6  # train and validation in each epoch, and the test
     assert here.shards() == first
 
 
@@ -155,7 +161,7 @@ def test_a_cache_that_says_something_else_is_not_believed(here):
     words = ["freeze=deep", "epochs=2", *EXACT]
     honest = here.run("honest", *words)
     (path,) = here.shards()
-    shelf = Shelf(path.parent, 1280, torch.float32)
+    shelf = Shelf(path.parent, 1280, torch.float32, (path.parent / "key.json").read_text())
     items = shelf._read(path)[0]
     path.unlink()
     shelf.add(items, torch.ones(len(items), 1280))
@@ -214,6 +220,37 @@ def test_a_cache_that_cannot_be_written_costs_time_only(here):
     stopped = here.run("stopped", *words, f"cache.dir={here.folder / 'file'}")
     assert "cannot be used: File exists" in stopped[2]
     assert_same(stopped, here.run("kept", *words))
+
+
+def test_rows_that_cannot_be_kept_are_computed_in_every_epoch(here):
+    folder = here.folder / "cache" / "tune"
+    folder.mkdir(parents=True)
+    (folder / "features").write_text("")  # nothing can be written below a file, not by root either
+    words = ["freeze=deep", "epochs=2", "augment=flip", *EXACT]
+    stopped = here.run("stopped", *words)
+    (log,) = here.folder.glob("outputs/stopped/*/run.log")
+    assert "the cache cannot be written, the run goes on without" in log.read_text()
+    (folder / "features").unlink()
+    assert_same(stopped, here.run("kept", *words))
+
+
+def test_a_dry_run_leaves_no_key(here):
+    here("run", *TINY, "--dry-run")
+    assert "0 keys" in here("cache", "ls")
+
+
+def test_views_that_are_missing_are_said(here):
+    here("run", *TINY, "augment=flip", "cache.views=1")
+    assert "cache     38 missing: 22 images + 2 views of 38" in here("run", *TINY, "augment=flip", "--dry-run")
+
+
+def test_the_folder_of_the_cache_can_be_named(here):
+    here("run", *TINY, "cache.dir=elsewhere")
+    assert here.shards() == []
+    assert "1 keys" in here("cache", "ls", "--dir", "elsewhere")
+    assert main(["cache", "ls", "--dir", "elsewhere", "--json"]) == 0
+    (entry,) = json.loads(here.capsys.readouterr().out.splitlines()[-1])
+    assert entry["about"] == "tf_efficientnet_lite0 up to blocks.6.0"
 
 
 def photographs(folder):

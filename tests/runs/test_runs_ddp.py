@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from processes import is_running
+
 # The last batch is short: 57 rows are 36 train / 9 val / 12 test, so two processes have 5 and 4 rows to validate.
 FEW = ["data=synthetic", "data.rows=57", "backbone.input_size=32", "epochs=2", "batch_size=16", "precision=32-true"]
 FEW += ["scheduler=constant", "lr=1e-2"]
@@ -116,10 +118,3 @@ def test_when_the_first_process_ends_so_does_the_second(tune, number, code, to_a
 
 def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from processes import descendants, is_running
+
 FEW = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=1"]
 GRID = [*FEW, "lr=1e-3,1e-2", "batch_size=16,24"]
 
@@ -100,29 +102,6 @@ def wait_until(is_so, seconds: float = 120) -> None:
     while not is_so():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.02)
-
-
-def descendants(pid: int) -> set[int]:
-    """Process ids below a process that live, from /proc."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
-        except OSError:
-            continue
-        if state not in "ZX":
-            parents[int(stat.parent.name)] = int(parent)
-    found: set[int] = set()
-    while new := {child for child, parent in parents.items() if parent in found | {pid}} - found:
-        found |= new
-    return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_the_answer_names_every_trial_in_the_order_of_the_grid(finished):

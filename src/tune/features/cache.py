@@ -12,6 +12,7 @@ once: the worst that happens is work done twice. No lock, no pickle.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -72,13 +73,14 @@ class Shelf:
     """The rows of one key.
 
     Args:
-        folder: of the key.
+        folder: of the key; made when the first row is kept.
         numel: numbers in a row, N.
         dtype: of them.
+        about: text of key.json.
     """
 
-    def __init__(self, folder: Path, numel: int, dtype: torch.dtype) -> None:
-        self.folder, self.numel, self.dtype = folder, numel, dtype
+    def __init__(self, folder: Path, numel: int, dtype: torch.dtype, about: str) -> None:
+        self.folder, self.numel, self.dtype, self.about = folder, numel, dtype, about
 
     def find(self, items: Sequence[str]) -> Rows:
         """The rows of items, by their digests, as far as they are there. A broken shard is removed, with a warning."""
@@ -96,12 +98,20 @@ class Shelf:
                 parts.append(values)
         found = [places.get(item, (-1, 0)) for item in items]
         if parts:
-            os.utime(self.folder / "key.json")  # used just now, for what is removed when space runs out
+            with contextlib.suppress(OSError):  # the cache may be read-only, or another process make room just now
+                os.utime(self.folder / "key.json")  # used, for what is removed when space runs out
         pairs = torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
         return Rows(parts, pairs[:, 0], pairs[:, 1])
 
     def add(self, items: Sequence[str], values: Tensor) -> None:
-        """Keep the rows (B, N) of items."""
+        """Keep the rows (B, N) of items.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "key.json").exists():
+            atomic_write(self.folder / "key.json", self.about)
         header = {"items": list(items), "numel": self.numel, "dtype": str(self.dtype).removeprefix("torch.")}
         text = json.dumps(header).encode()
         start = len(_MAGIC) + 8 + len(text)
@@ -119,7 +129,7 @@ class Shelf:
         """Items and rows (R, N) of a shard; None, and the file removed, if it is not what was written."""
         try:
             content = np.memmap(path, np.uint8, mode="c")  # copy on write: torch warns of what it could not write
-        except FileNotFoundError:  # another process found it broken, or made room
+        except OSError:  # another process found it broken, or made room
             return [], torch.empty(0, self.numel, dtype=self.dtype)
         except ValueError:  # an empty file cannot be mapped
             content = np.empty(0, np.uint8)
@@ -127,7 +137,8 @@ class Shelf:
             len(content) < len(_MAGIC) + 8 + _DIGEST
             or hashlib.sha256(content[:-_DIGEST].data).digest() != content[-_DIGEST:].tobytes()
         ):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None
         length = int.from_bytes(content[len(_MAGIC) : len(_MAGIC) + 8].tobytes(), "little")
         start = len(_MAGIC) + 8 + length
@@ -154,7 +165,8 @@ class Entry:
 
     def shelf(self) -> Shelf:
         """Its rows."""
-        return Shelf(self.folder, self.parts["numel"], _DTYPES[self.parts["dtype"]])
+        about = (self.folder / "key.json").read_text()
+        return Shelf(self.folder, self.parts["numel"], _DTYPES[self.parts["dtype"]], about)
 
 
 class FeatureCache:
@@ -173,11 +185,7 @@ class FeatureCache:
         text = json.dumps(
             {**parts, "numel": numel, "dtype": str(dtype).removeprefix("torch.")}, sort_keys=True, indent=1
         )
-        folder = self.folder / hashlib.sha256(text.encode()).hexdigest()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "key.json").exists():
-            atomic_write(folder / "key.json", text)
-        return Shelf(folder, numel, dtype)
+        return Shelf(self.folder / hashlib.sha256(text.encode()).hexdigest(), numel, dtype, text)
 
     def entries(self) -> list[Entry]:
         """Every key, the one used last first."""
@@ -200,6 +208,7 @@ class FeatureCache:
         Raises:
             OSError: if they never will, here or on the disk.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         entries = self.entries()
         own = sum(entry.num_bytes for entry in entries if entry.folder == keep)
         if own + num_bytes > self.max_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,4 +54,5 @@ class Contents:
     def note_readable(self, table: Table) -> None:
         """Remember that the files of a table were decoded to the end."""
         if self._of:
-            digests.note_readable(self.folder, self.digests(table))
+            with suppress(OSError):  # then they are decoded again next time
+                digests.note_readable(self.folder, self.digests(table))

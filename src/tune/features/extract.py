@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 import time
@@ -12,6 +13,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+
+from tune import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,7 +51,7 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """What crosses the cut, (B, N), of images (B, C, H, W): to the bit the same in a batch of any size."""
+        """What crosses the cut, (B, N), of images (B, C, H, W); the same in a batch of any size."""
         rows = len(images)
         if empty := -rows % _ROWS:
             images = torch.cat([images, images.new_zeros(empty, *images.shape[1:])])
@@ -71,6 +74,7 @@ class Encoder:
             "computed": f"{self.autocast or 'weights'}, folded {self.cut.folded}",
             "device": f"{self.device.type} {kind}",
             "versions": " ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "Pillow")),
+            "tune": __version__,
         }
 
 
@@ -112,6 +116,8 @@ class FrozenRows:
     def fill(self, view: str, rows: Sequence[int], tick: Tick = lambda done, total: None) -> None:
         """Compute what is missing of some rows and keep it; says so and stops where there is no room for it."""
         rows = self.missing(view, rows)
+        if not rows:
+            return
         shelf, items = self._shelf(view), self._items(view)
         chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
         waiting: list[tuple[list[int], Tensor]] = []
@@ -166,7 +172,8 @@ class FrozenRows:
     def forget(self, view: str) -> None:
         """Remove a view from the cache."""
         for path in self._shelf(view).folder.glob("*.rows"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
         self._views.pop(view, None)
 
     def _find(self, view: str) -> Rows:

@@ -133,11 +133,8 @@ def _role(two: Any, three: Any, name: str) -> Any:
         if not same and two.is_floating_point() and two.shape[1:] == three.shape[1:] and len(two) * 3 == len(three) * 2:
             return Entry(tuple(two.shape[1:]), len(two) // 2)
     elif isinstance(two, (tuple, list)) and len(two) == len(three):
-        return (
-            type(two)(_role(a, b, name) for a, b in zip(two, three, strict=True))
-            if type(two) in (tuple, list)
-            else (tuple(_role(a, b, name) for a, b in zip(two, three, strict=True)))
-        )
+        kind = list if isinstance(two, list) else tuple  # a torch.Size holds integers only, and its roles are none
+        return kind(_role(a, b, name) for a, b in zip(two, three, strict=True))
     elif type(two) is type(three) and two == three:
         return _Constant(two)
     elif isinstance(two, int) and two * 3 == three * 2:

@@ -39,6 +39,7 @@ class FrozenPart:
         phases: of the run.
         parts: rows that train, validate and test.
         views: augmented views of each training image; 0: training images are not changed at random.
+        epochs: of the run.
         encoders: the frozen part of each phase, None where there is none or it cannot be cut off.
         rows: what the encoders say of the rows, for the phases in which that is kept.
         notes: why something is not cut off or not kept, as parts of sentences.
@@ -48,11 +49,12 @@ class FrozenPart:
     phases: Sequence[Phase]
     parts: Parts
     views: int
+    epochs: int
     encoders: list[Encoder | None]
     rows: list[FrozenRows | None]
     notes: list[str] = field(default_factory=list)
     phase: int = 0
-    filled: set[tuple[int, str]] = field(default_factory=set)
+    filled: set[tuple[int, str]] = field(default_factory=set)  # (number of a phase, view) that were asked for
 
     @property
     def is_kept(self) -> bool:
@@ -85,31 +87,39 @@ class FrozenPart:
 
     def fill_views(self) -> None:
         """Compute every augmented view that the run will ask for."""
-        last = self.views if self.rows[-1] is not None else self.phases[-1].start_epoch
-        for epoch in range(last):
-            self.take(epoch, torch.empty(0, dtype=torch.int64))
+        for number, rows in enumerate(self.rows):
+            if rows is not None:
+                for view, wanted in self.wanted(number)[1:]:
+                    rows.fill(view, wanted)
+
+    def wanted(self, number: int) -> list[tuple[str, list[int]]]:
+        """What a phase asks of the frozen part: images as they are (""), then each augmented view."""
+        end = self.phases[number + 1].start_epoch if number + 1 < len(self.phases) else self.epochs
+        epochs = range(self.phases[number].start_epoch, end) if self.views else ()
+        views = dict.fromkeys(str(epoch % self.views) for epoch in epochs)
+        return [("", self.plain), *((view, self.parts.train.tolist()) for view in views)]
 
     def estimate_seconds(self) -> float:
         """How long it takes to compute what is missing, from a few images."""
         seconds = 0.0
-        for rows in self.rows:
+        for number, rows in enumerate(self.rows):
             if rows is not None:
-                train = self.parts.train.tolist()
-                wanted = [("", self.plain), *((str(view), train) for view in range(self.views))]
-                missing = [(view, row) for view, some in wanted for row in rows.missing(view, some)]
+                missing = [(view, row) for view, some in self.wanted(number) for row in rows.missing(view, some)]
                 seconds += rows.seconds_per_image(missing) * len(missing)
         return seconds
 
     def describe(self) -> str:
         """One line for the first screen; empty when nothing is frozen."""
         lines, train = [], len(self.parts.train)
-        for encoder, rows in zip(self.encoders, self.rows, strict=True):
+        for number, (encoder, rows) in enumerate(zip(self.encoders, self.rows, strict=True)):
             if rows is not None:
-                missing = len(rows.missing("", self.plain))
-                state = "full" if not missing else "empty" if missing == len(self.plain) else f"{missing:,} missing"
-                views = f" + {self.views} views of {train:,}" if self.views else ""
-                size = rows.row_bytes * (len(self.plain) + self.views * train) / 1e6
-                lines.append(f"{state}: {len(self.plain):,} images{views} × {rows.encoder.cut.numel:,}, {size:,.1f} MB")
+                wanted = self.wanted(number)
+                total = sum(len(some) for _, some in wanted)
+                missing = sum(len(rows.missing(view, some)) for view, some in wanted)
+                state = "full" if not missing else "empty" if missing == total else f"{missing:,} missing"
+                views = f" + {len(wanted) - 1} views of {train:,}" if self.views else ""
+                size = f"{rows.row_bytes * total / 1e6:,.1f} MB"
+                lines.append(f"{state}: {len(self.plain):,} images{views} × {rows.encoder.cut.numel:,}, {size}")
             elif encoder is not None and not self.notes:
                 lines.append("not used")
         return "; ".join([*dict.fromkeys(lines), *self.notes])
@@ -177,7 +187,8 @@ def frozen_part(
     """
     options = CacheOptions(**config["cache"])
     views = (options.views or config["epochs"]) if data.changes_pixels else 0
-    part = FrozenPart(phases, data.parts, views, [None] * len(phases), [None] * len(phases))
+    none = [None] * len(phases)
+    part = FrozenPart(phases, data.parts, views, config["epochs"], [*none], [*none])
     if options.views and not views:
         raise ConfigError(Problem("cache.views", "has no effect: augment changes no pixels"))
     if device == "xla" or precision.trainer in ("bf16-true", "64-true"):
@@ -239,7 +250,7 @@ def _keep(
         rows = FrozenRows(
             encoder, cache, {"input": data.transform.identity(), "about": about}, view_key, digests, data.load
         )
-        size = rows.row_bytes * (len(part.plain) + part.views * len(part.parts.train))
+        size = rows.row_bytes * sum(len(some) for _, some in part.wanted(number))
         if size > cache.max_bytes:
             part.notes.append(f"what crosses the cut takes {size / 1e9:.1f} GB, cache.max_gb is {options.max_gb:g}")
             continue

@@ -111,6 +111,7 @@ def test_four_processes_fill_one_key_without_a_wrong_row(tmp_path):
 def test_room_is_made_by_removing_what_was_not_used_for_longest(tmp_path):
     cache = FeatureCache(tmp_path, max_gb=30e-6)  # 30,000 bytes
     shelves = [cache.shelf({"number": n}, 1000, torch.float32) for n in range(4)]
+    shelves[3].add(["1"], torch.zeros(1, 1000))
     for number, shelf in enumerate(shelves[:3]):
         shelf.add(["1", "2"], torch.zeros(2, 1000))  # 8,000 bytes and some
         os.utime(shelf.folder / "key.json", (number, number))

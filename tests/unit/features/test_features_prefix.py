@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tune.features.extract import Encoder
 from tune.features.prefix import Uncut, cut_backbone
 from tune.models.backbones.timm_model import TimmBackbone
 from tune.models.freeze import FreezePlan, apply_phase, set_modes
@@ -128,6 +129,19 @@ def test_norms_that_follow_the_data_end_the_prefix():
     cut = cut_backbone(backbone, in_training(backbone, plan))
     assert cut is not None
     assert [entry.shape for entry in cut.entries] == [(64, 32, 32)]  # behind the first convolution
+
+
+def test_a_row_is_the_same_in_a_batch_of_any_size():
+    backbone = TimmBackbone("tf_efficientnet_lite0", "none", input_size=32).to(memory_format=torch.channels_last)
+    cut = cut_backbone(backbone, in_training(backbone, DEEP))
+    assert cut is not None
+    encoder, batch, threads = Encoder(cut, None, torch.device("cpu")), images(backbone, 32), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = encoder(batch)
+        assert all(torch.equal(encoder(batch[:rows]), whole[:rows]) for rows in (1, 7, 16, 25))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_backbone_is_left_as_it_was():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import descendants, is_running
 from tune.errors import ConfigError
 from tune.train.sweep import Options, SweepResult, Trial, run_sweep
 from tune.train.sweep.ledger import ledger_key, locked, sweep_dir_of
@@ -166,29 +167,6 @@ def wait_for_calls(tmp_path: Path, number: int) -> list[int]:
             return [int(line.split()[1]) for line in lines]
         time.sleep(0.01)
     raise AssertionError("the trials did not start")
-
-
-def descendants(pid: int) -> set[int]:
-    """Process ids below a process, from /proc."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if fields[0] not in "ZX":
-            parents[int(stat.parent.name)] = int(fields[1])
-    found: set[int] = set()
-    while new := {child for child, parent in parents.items() if parent in found | {pid}} - found:
-        found |= new
-    return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

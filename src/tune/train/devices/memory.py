@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Let this process reuse the memory it frees; True where the C library can be told so (glibc).
 
     A step on a CPU frees its activations and allocates them anew. glibc maps a block above 32 MiB from the kernel each
-    time, and the kernel fills it with zeros page by page: a fifth of the time of a training step on 2 cores (24.6
+    time, and the kernel fills it with zeros page by page: a sixth of the time of a training step on 2 cores (24.6
     against 29.4 images/s, efficientnet_lite0 at 224 px). The process keeps its peak until it ends.
     """
     if platform.libc_ver()[0] != "glibc":
