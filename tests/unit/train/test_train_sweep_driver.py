@@ -145,7 +145,7 @@ def driver(tmp_path: Path, configs: list[dict]) -> subprocess.Popen[str]:
     """The same sweep as `run` makes, in a process of its own."""
     code = f"""
 import sys
-sys.path[:0] = [{str(HERE)!r}]
+sys.path[:0] = [{str(HERE)!r}, {str(HERE.parents[1])!r}]
 from pathlib import Path
 from test_train_sweep_driver import grid
 from tune.train.sweep import Options, run_sweep
