@@ -57,6 +57,14 @@ def write_json(path: Path, value: Any) -> None:
     atomic_write(path, json.dumps(_finite(value), indent=2, default=str) + "\n")
 
 
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain data as YAML, keys in their order, atomically; by libyaml where it is there, ten times as fast."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    atomic_write(path, yaml.dump(value, Dumper=dumper, sort_keys=False))
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that `write_json` wrote."""
     return json.loads(Path(path).read_text())

@@ -17,7 +17,7 @@ from tune.config import gate
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
-from tune.run_dir import HIDDEN, atomic_write, find_run, read_json, run_id, shown
+from tune.run_dir import HIDDEN, find_run, read_json, run_id, shown, write_yaml
 from tune.train.objective import is_better, is_maximized
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str])
                 )
             )
     if overrides:
-        atomic_write(run_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        write_yaml(run_dir / "config.yaml", config)
     return config
 
 

@@ -18,10 +18,12 @@ class Sweep:
     Args:
         params: key to values, as on the command line (`1e-4,1e-3`, `range(0,5)`) or as a list.
         jobs: trials that run at once.
+        fuse: whether trials that differ only behind the frozen network train as one.
     """
 
     params: dict[str, Any]
     jobs: Annotated[int, Range("[1, 1024]")]
+    fuse: bool
 
 
 @dataclass(frozen=True)

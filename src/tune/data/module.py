@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tune.batch import Batch
 from tune.data.augment import Augment
 from tune.data.mix import mix
-from tune.data.samplers import BatchRows, Rows
+from tune.data.samplers import BatchRows, Rows, SeveralOrders
 from tune.data.seeds import keyed
 from tune.data.splits import Parts
 from tune.data.table import Table
@@ -204,6 +205,12 @@ class ImageData(pl.LightningDataModule):
             sampler.set_epoch(progress.processed)  # pyright: ignore[reportAttributeAccessIssue]  # typed as its base
         return self._loader(self._training, sampler)
 
+    def several_orders(self, seeds: Sequence[int]) -> DataLoader:
+        """As `train_dataloader`, for several seeds at once: B rows in the order of the first seed, B of the second …"""
+        own = self._samplers["train"]
+        orders = [BatchRows(own.rows, own.batch_rows, shuffle=True, seed=seed) for seed in seeds]
+        return self._loader(self._training, SeveralOrders(orders))
+
     def val_dataloader(self) -> DataLoader:
         """In the order of the table, unchanged."""
         return self._loader(self._plain, self._samplers["val"])
@@ -218,7 +225,7 @@ class ImageData(pl.LightningDataModule):
         sampler = BatchRows(own.rows, own.batch_rows, shuffle=False, rank=own.rank, world=own.world)
         return self._loader(self._plain, sampler)
 
-    def _loader(self, batches: ImageBatches, sampler: BatchRows) -> DataLoader:
+    def _loader(self, batches: ImageBatches, sampler: BatchRows | SeveralOrders) -> DataLoader:
         workers = 0 if self._plain.kept is not None and self._plain.kept.is_kept else self.workers
         # An own generator: the loader draws a seed for its workers, which must not move the global one.
         return DataLoader(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -76,3 +76,28 @@ class BatchRows(Sampler[Rows]):
         starts = list(range(0, len(self.rows), self.batch_rows))
         rest = len(self.rows) % self.batch_rows
         return starts[:-1] if 0 < rest < 2 * self.world and len(starts) > 1 else starts
+
+
+@final
+class SeveralOrders(Sampler[Rows]):
+    """The batches of several seeds side by side: the rows of the first seed, then those of the second …
+
+    Args:
+        orders: one of each seed, over the same rows.
+    """
+
+    def __init__(self, orders: Sequence[BatchRows]):
+        self.orders = list(orders)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before every epoch."""
+        for order in self.orders:
+            order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.orders[0])
+
+    def __iter__(self) -> Iterator[Rows]:
+        for together in zip(*self.orders, strict=True):
+            first = together[0]
+            yield Rows(first.epoch, first.number, tuple(row for rows in together for row in rows.indices))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,8 +55,7 @@ def of_auroc(probs: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 
     """
     n, classes = probs.shape
     resamples = int(np.clip(4e8 // (n * classes), 50, RESAMPLES))
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    weights = _resampled(n, resamples, seed)
     of_class = [1] if classes == 2 else range(classes)
     areas = np.stack([_weighted_auroc(probs[:, k], labels == k, weights) for k in of_class])
     with np.errstate(invalid="ignore"):
@@ -63,13 +64,20 @@ def of_auroc(probs: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 
     return _middle(means[seen.any(axis=0)]) if seen.any() else (0.0, 1.0)
 
 
+@lru_cache(maxsize=1)
+def _resampled(n: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each of `n` rows is drawn in each resample, (R, N); the trials of a sweep ask for the same."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+
+
 def _weighted_auroc(scores: NDArray, positive: NDArray[np.bool_], weights: NDArray) -> NDArray:
     """Area for each row of `weights` (R, N), ties counted half; NaN where a resample has one class only."""
     _, rank = np.unique(scores, return_inverse=True)
     order = np.argsort(rank, kind="stable")
     starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
-    positives = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
-    negatives = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
+    ordered = weights[:, order]
+    positives = np.add.reduceat(ordered * positive[order], starts, axis=1)
+    negatives = np.add.reduceat(ordered, starts, axis=1) - positives
     below = np.cumsum(negatives, axis=1) - negatives / 2
     total = positives.sum(axis=1) * negatives.sum(axis=1)
     return np.where(total > 0, (positives * below).sum(axis=1) / np.maximum(total, 1), np.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torchmetrics.functional import classification as tm
@@ -11,6 +11,8 @@ from tune.evaluate import intervals
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tune.data.splits import Parts
 
 
 def measure(probs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -39,6 +41,44 @@ def measure(probs: Tensor, labels: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def measure_many(probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What `measure` says of each of several sets of predictions of the same rows, in one go; each (T,) float64.
+
+    A fused sweep asks this once an epoch for all its trials, where one call for each would cost more than training.
+
+    Args:
+        probs: (T, N, K) float, on the CPU.
+        labels: (N,) int64.
+    """
+    trials, rows, classes = probs.shape
+    cells = torch.arange(trials)[:, None] * classes**2 + labels * classes + probs.argmax(dim=2)  # (T, N)
+    confusion = torch.bincount(cells.flatten(), minlength=trials * classes**2).reshape(trials, classes, classes)
+    right, true, predicted = confusion.diagonal(dim1=1, dim2=2).double(), confusion.sum(2), confusion.sum(1)
+    present, occurs = true[0] > 0, true + predicted > 0
+    f1 = 2 * right / (true + predicted).clamp_min(1)
+    found = {
+        "accuracy": right.sum(dim=1) / rows,
+        "balanced_accuracy": (right[:, present] / true[:, present]).mean(dim=1),
+        "f1_macro": f1.sum(dim=1) / occurs.sum(dim=1),
+    }
+    if classes == 2:
+        found["f1"] = f1[:, 1]
+    if int(present.sum()) > 1:
+        chosen = [1] if classes == 2 else present.nonzero().flatten().tolist()
+        found["auroc"] = torch.stack([_areas(probs[:, :, k].double(), labels == k) for k in chosen]).mean(dim=0)
+    return found
+
+
+def _areas(scores: Tensor, positive: Tensor) -> Tensor:
+    """(T,) areas under the ROC curve of scores (T, N), from the ranks of the positive rows (Mann and Whitney)."""
+    ordered = scores.sort(dim=1).values
+    seen = scores[:, positive].contiguous()
+    below = torch.searchsorted(ordered, seen), torch.searchsorted(ordered, seen, right=True)
+    positives = int(positive.sum())
+    ranks = (below[0] + below[1]).double().sum(dim=1) / 2  # of a tie: the middle
+    return (ranks - positives**2 / 2) / (positives * (len(positive) - positives))
+
+
 def confusion_matrix(probs: Tensor, labels: Tensor) -> Tensor:
     """(K, K) int64, true class by predicted class."""
     return tm.multiclass_confusion_matrix(probs.argmax(dim=1), labels, probs.shape[1])
@@ -52,6 +92,26 @@ def measure_intervals(probs: Tensor, labels: Tensor) -> dict[str, tuple[float, f
     if int((confusion.sum(dim=1) > 0).sum()) > 1:
         found["auroc"] = intervals.of_auroc(probs.double().numpy(), labels.numpy())
     return found
+
+
+def tell(result: dict[str, Any], parts: Parts, probs: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:
+    """Add to a result what is said of the test part: metrics, intervals, sizes of the parts, confusion matrix.
+
+    Args:
+        result: with `metrics`.
+        parts: of the rows.
+        probs: (N, K) of the test rows.
+        labels: (N,).
+        loss: their mean loss.
+    """
+    named = {f"test/{name}": value for name, value in measure(probs, labels).items()}
+    between = {f"test/{name}": value for name, value in measure_intervals(probs, labels).items()}
+    return result | {
+        "metrics": result["metrics"] | named | {"test/loss": loss},
+        "intervals": between,
+        "counts": {part: len(parts.rows(part)) for part in ("train", "val", "test")},
+        "confusion": confusion_matrix(probs, labels).tolist(),
+    }
 
 
 def _auroc(probs: Tensor, labels: Tensor, present: Tensor) -> Tensor:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-import yaml
 from safetensors.torch import load_file, save
 
 from tune.errors import RunError
-from tune.run_dir import atomic_write
+from tune.run_dir import atomic_write, write_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +40,7 @@ class WeightsFile:
 
 def describe(run_dir: Path, description: dict[str, Any]) -> None:
     """Write model.yaml, from which `tune.load` rebuilds the network."""
-    atomic_write(run_dir / "model.yaml", yaml.safe_dump(description, sort_keys=False))
+    write_yaml(run_dir / "model.yaml", description)
 
 
 def load_weights(run_dir: Path, network: nn.Module) -> None:

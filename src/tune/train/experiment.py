@@ -14,27 +14,25 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pytorch_lightning.callbacks import EarlyStopping
 
 from tune.errors import ConfigError, Diverged, Problem, TuneError
-from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
+from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
 from tune.models.weights_file import WeightsFile, describe
-from tune.run_dir import atomic_write, create_run_dir, read_json
+from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
 from tune.train import screen
 from tune.train.callbacks.audit import FreezeAudit
 from tune.train.callbacks.finite import FiniteLoss
 from tune.train.callbacks.history import History
 from tune.train.callbacks.keep_best import KeepBest
-from tune.train.callbacks.loggers import build_loggers, quiet_lightning
+from tune.train.callbacks.loggers import build_loggers, quiet_lightning, run_log
 from tune.train.callbacks.progress import Progress
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
@@ -98,12 +96,12 @@ def execute(job: Job, say: Say) -> Outcome:
         prepared = prepare(job.config)
         for line in screen.first_screen(prepared, job.config["name"], job.choices):
             say(line)
-        run_dir, record = _begin(job, prepared)
+        run_dir, record = begin(job, prepared)
     except BaseException:
         ranks.stop(kill=True)
         raise
     say(screen.where(run_dir))
-    with _logged(run_dir, echo=bool(job.record)), quiet_lightning(), interruptible():
+    with run_log(run_dir, echo=bool(job.record)), quiet_lightning(), interruptible():
         _note_audit(prepared, say)
         ranks.start(run_dir, on_death=lambda cause: _die(record, cause))
         try:
@@ -120,7 +118,11 @@ def execute(job: Job, say: Say) -> Outcome:
 
 
 def run_trial(job: dict[str, Any]) -> int:
-    """One trial of a sweep: `execute` in a process and a folder of its own. Returns the exit code."""
+    """One trial of a sweep, or some that train as one, in a process of their own. Returns the exit code."""
+    if "together" in job:
+        from tune.train.fused.run import run_group
+
+        return run_group(job["together"])
     asked = Job(**job)
     run_dir = Path(asked.run_dir)
     try:
@@ -143,7 +145,7 @@ def outcome_of(run_dir: Path) -> Outcome:
     return Outcome(run_dir, **known)
 
 
-def _begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
+def begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
     """Make the run folder, or take up the one of a run that is resumed."""
     facts = facts_of(prepared, job)
     if job.resume:
@@ -157,9 +159,9 @@ def _begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
         run_dir = Path(job.run_dir) if job.run_dir else create_run_dir(Path(job.config["output"]), job.config["name"])
         run_dir.mkdir(parents=True, exist_ok=True)
         record = Record(run_dir, facts)
-        atomic_write(run_dir / "config.yaml", yaml.safe_dump(masked(job.config), sort_keys=False))
+        write_yaml(run_dir / "config.yaml", masked(job.config))
         atomic_write(run_dir / "overrides.txt", "".join(f"{word}\n" for word in job.overrides))
-        describe(run_dir, describe_network(prepared, partial=_keeps_part(job, prepared)))
+        describe(run_dir, describe_network(prepared, partial=keeps_part(job, prepared)))
     record.start()
     return run_dir, record
 
@@ -167,7 +169,7 @@ def _begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
 def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, Any]:
     """Fit, then test the best. Returns what run.json tells of it."""
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
-    weights = WeightsFile(run_dir, prepared.unchanged if _keeps_part(job, prepared) else frozenset())
+    weights = WeightsFile(run_dir, prepared.unchanged if keeps_part(job, prepared) else frozenset())
     keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
     callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
     if patience := prepared.regularize.early_stopping:
@@ -197,7 +199,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     return result
 
 
-def _keeps_part(job: Job, prepared: Prepared) -> bool:
+def keeps_part(job: Job, prepared: Prepared) -> bool:
     """Whether model.safetensors leaves out what is frozen: in a sweep, where the weights can be had again."""
     return bool(job.record) and bool(prepared.network.backbone.weights_digest)
 
@@ -208,19 +210,12 @@ def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, loss: 
     if prepared.rank == 0:
         path = run_dir / "predictions" / "test.csv"
         write_predictions(path, prepared.table.names, prepared.table.classes, index, labels, probs)
-    named = {f"test/{name}": value for name, value in measure(probs, labels).items()}
-    between = {f"test/{name}": value for name, value in measure_intervals(probs, labels).items()}
-    return result | {
-        "metrics": result["metrics"] | named | {"test/loss": loss},
-        "intervals": between,
-        "counts": {part: len(prepared.parts.rows(part)) for part in ("train", "val", "test")},
-        "confusion": confusion_matrix(probs, labels).tolist(),
-    }
+    return tell(result, prepared.parts, probs, labels, loss)
 
 
 def _follow(job: Job, run_dir: Path) -> None:
     """The same story on another rank of a distributed run: everything but the telling."""
-    with _logged(run_dir, echo=True), quiet_lightning():
+    with run_log(run_dir, echo=True), quiet_lightning():
         _train(job, prepare(job.config, decode=False), run_dir, say=lambda line: None)
 
 
@@ -245,30 +240,3 @@ def _die(record: Record, cause: str) -> None:
     record.end("failed", 1, cause)
     print(f"error: {cause}", file=sys.stderr, flush=True)
     os._exit(1)
-
-
-class _logged:  # noqa: N801  # used like a function
-    """Sends warnings and log lines to run.log while a run runs.
-
-    Args:
-        run_dir: the run folder.
-        echo: standard error is run.log already, as in a trial.
-    """
-
-    def __init__(self, run_dir: Path, echo: bool) -> None:
-        self.handler = logging.StreamHandler(sys.stderr) if echo else logging.FileHandler(run_dir / "run.log")
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-
-    def __enter__(self) -> None:
-        self.level = logging.getLogger().level
-        logging.getLogger().addHandler(self.handler)
-        logging.getLogger().setLevel(logging.INFO)
-        self.show = warnings.showwarning
-        logging.captureWarnings(True)
-
-    def __exit__(self, *error: object) -> None:
-        logging.captureWarnings(False)
-        warnings.showwarning = self.show
-        logging.getLogger().removeHandler(self.handler)
-        logging.getLogger().setLevel(self.level)
-        self.handler.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from tune.config.build import build
 from tune.data.module import ImageData
 from tune.data.options import separate
+from tune.data.seeds import keyed
 from tune.data.splits import Parts, check, split_rows
 from tune.data.table import Table
 from tune.data.unreadable import drop_unreadable
@@ -25,6 +26,7 @@ from tune.features.contents import Contents
 from tune.features.options import CacheOptions
 from tune.losses.penalties import L1, L2
 from tune.models.freeze import FreezePlan, Phase
+from tune.models.interface import Head
 from tune.models.network import Network
 from tune.train.callbacks.loggers import require_package
 from tune.train.devices.memory import keep_freed_memory
@@ -55,6 +57,7 @@ class Prepared:
     regularize: Regularize
     rank: int
     world: int
+    facts: dict[str, Any] = field(default_factory=dict)  # kept by `record`
 
     @property
     def unchanged(self) -> frozenset[str]:
@@ -103,10 +106,10 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     precision = choose_precision(config["precision"], device)
     regularize = Regularize(**config["regularize"])
 
-    torch.manual_seed(config["seed"])  # a new head, and a backbone without weights, start from the seed
+    torch.manual_seed(config["seed"])  # a backbone without weights starts from the seed
     backbone = build(config["backbone"], output=config["output"])
     classes = len(table.classes)
-    head = build(config["head"], feature_dim=backbone.feature_dim, num_classes=classes, dropout=regularize.dropout)
+    head = new_head(config, backbone.feature_dim, classes)
     network = Network(backbone, head)
     network.frozen_dtype = precision.frozen
     if device != "xla":
@@ -161,7 +164,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         autocast=precision.autocast,
         frozen=frozen,
     )
-    _refuse_blind_loss(learner.loss, data, regularize)
+    refuse_blind_loss(learner.loss, data, regularize)
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
     learner.configure_optimizers()  # a wrong optimizer or schedule is a problem of the config, so it shows now
     learner.plateau = None
@@ -186,8 +189,21 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     )
 
 
-def _refuse_blind_loss(loss: Any, data: ImageData, regularize: Regularize) -> None:
-    """Smoothing and mixing act through `batch.label_probs`; a loss that never reads it would ignore them silently."""
+def new_head(config: dict[str, Any], feature_dim: int, num_classes: int) -> Head:
+    """The head that a config names, with first weights that follow from its seed alone."""
+    dropout = Regularize(**config["regularize"]).dropout
+    with keyed("head", config["seed"]):
+        return build(config["head"], feature_dim=feature_dim, num_classes=num_classes, dropout=dropout)
+
+
+def refuse_blind_loss(loss: Any, data: ImageData, regularize: Regularize) -> None:
+    """Refuse a loss that some of the data's targets would not reach.
+
+    Smoothing and mixing act through `batch.label_probs`; a loss that never reads it would ignore them silently.
+
+    Raises:
+        ConfigError: for such a loss.
+    """
     asked = [
         name
         for name, is_on in (("regularize.label_smoothing", regularize.label_smoothing), ("augment", data.mixes))

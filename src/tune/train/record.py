@@ -81,26 +81,35 @@ def git_sha() -> str:
 
 def facts_of(prepared: Prepared, job: Job) -> dict[str, Any]:
     """What is known of a run before its first step."""
-    backbone, parts = prepared.network.backbone, prepared.parts
     return {
         "name": job.config["name"],
         "overrides": job.overrides,
         "choices": job.choices,
         "objective": job.config["objective"],
         "seed": job.config["seed"],
-        "device": prepared.device,
-        "auto": {"precision": prepared.precision.reason} if job.config["precision"] == "auto" else {},
-        "cache": prepared.frozen.describe(),
-        "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
-        "prevalence": {each.part: each.counts for each in prevalence(prepared.table, parts)},
-        "classes": prepared.table.classes,
-        "skipped": prepared.skipped,
-        "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
-        "versions": versions(),
-        "git": git_sha(),
-        "command": sys.argv,
+        **common_facts(prepared),
         **job.record,
     }
+
+
+def common_facts(prepared: Prepared) -> dict[str, Any]:
+    """What trials that train as one have in common; looked at once."""
+    if not prepared.facts:
+        backbone, parts, config = prepared.network.backbone, prepared.parts, prepared.config
+        prepared.facts |= {
+            "device": prepared.device,
+            "auto": {"precision": prepared.precision.reason} if config["precision"] == "auto" else {},
+            "cache": prepared.frozen.describe(),
+            "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
+            "prevalence": {each.part: each.counts for each in prevalence(prepared.table, parts)},
+            "classes": prepared.table.classes,
+            "skipped": prepared.skipped,
+            "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
+            "versions": versions(),
+            "git": git_sha(),
+            "command": sys.argv,
+        }
+    return prepared.facts
 
 
 def masked(node: Any, key: str = "") -> Any:

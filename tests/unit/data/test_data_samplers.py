@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tune.data.samplers import BatchRows
+from tune.data.samplers import BatchRows, SeveralOrders
 from tune.data.seeds import keyed, seed_of
 from tune.errors import ConfigError
 
@@ -90,3 +90,14 @@ def test_seeds_fit_torch_and_differ():
     assert len(seeds) == 9000
     assert min(seeds) >= 0
     assert max(seeds) < 2**63
+
+
+def test_several_seeds_side_by_side_are_each_as_alone():
+    orders = [BatchRows(np.arange(10), 4, shuffle=True, seed=seed) for seed in (0, 1, 2)]
+    several = SeveralOrders(orders)
+    several.set_epoch(3)
+    for number, together in enumerate(several):
+        alone = [list(order)[number].indices for order in orders]
+        assert together.indices == sum(alone, ())
+        assert (together.epoch, together.number) == (3, number)
+    assert len(several) == len(orders[0])

@@ -6,7 +6,7 @@ import torch
 from sklearn import metrics as oracle
 
 from tune.evaluate import intervals
-from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
+from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals, measure_many
 
 
 def predictions(rows: int, classes: int, skill: float = 1.0):
@@ -74,3 +74,18 @@ def test_every_interval_holds_its_metric():
         assert between.keys() == values.keys()
         for name, (low, high) in between.items():
             assert 0 <= low < values[name] < high <= 1
+
+
+@pytest.mark.parametrize(("classes", "absent"), [(2, None), (4, None), (4, 2), (2, 1)])
+def test_many_sets_of_predictions_at_once_are_each_as_alone(classes, absent):
+    many = torch.stack([predictions(120, classes, skill)[0] for skill in (0.0, 1.0, 3.0)])
+    many = (many * 20).round() / 20  # ties
+    _, labels = predictions(120, classes)
+    if absent is not None:
+        labels = torch.where(labels == absent, 0, labels)
+    found = measure_many(many, labels)
+    for number, probs in enumerate(many):
+        alone = measure(probs, labels)
+        assert found.keys() == alone.keys()
+        for name, value in alone.items():
+            assert float(found[name][number]) == pytest.approx(value, abs=1e-6), name

@@ -15,14 +15,20 @@ from tune.run_dir import process_identity, write_json
 
 
 def trial(job: dict[str, Any]) -> int:
-    config, run_dir = job["config"], Path(job["run_dir"])
+    if "together" in job:
+        (Path(job["together"][0]["run_dir"]).parent.parent / "groups.txt").open("a").write(f"{len(job['together'])}\n")
+        return max(trial({**each, "record": each["record"] | {"in_group": True}}) for each in job["together"])
+    config, run_dir = job["config"] | job["config"].get("loss", {}), Path(job["run_dir"])
     with (run_dir.parent.parent / "calls.txt").open("a") as calls:
         calls.write(f"{config['lr']} {os.getpid()}\n")
     identity = process_identity() | job["record"]
     write_json(run_dir / "run.json", {"status": "running", **identity})
     print(f"trial with lr {config['lr']}")
     time.sleep(config.get("sleep_s", 0))
-    ACTS[config.get("do", "finish")](config)
+    if "in_group" not in job["record"] or not config.get("only_alone"):
+        ACTS[config.get("do", "finish")](config)
+    elif config["only_alone"] == "die":
+        raise RuntimeError("this cannot be fused")
     metrics = {"val/accuracy": accuracy(config), "test/accuracy": accuracy(config) - 0.01}
     write_json(run_dir / "run.json", {"status": "done", "seconds": 0.1, "metrics": metrics, **identity})
     return 0

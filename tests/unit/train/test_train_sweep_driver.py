@@ -132,6 +132,70 @@ def test_fail_fast_stops_what_runs_and_starts_nothing_more(run, tmp_path):
     assert result.exit_code == 3
 
 
+FUSABLE = {
+    **{node: {} for node in ("data", "head", "augment", "cache", "trainer", "regularize", "scheduler", "loss")},
+    "backbone": {"_target_": "tune.models.backbones.timm_model.TimmBackbone"},
+    "freeze": {"_target_": "…", "rules": {"head": "trained", "*": "frozen"}},
+    "optimizer": {"_target_": "tune.train.optim.adamw"},
+    "transfer": {"_target_": "tune.transfer.fine_tune.FineTune"},
+    "precision": "auto",
+    "sweep": {},
+    "seed": 0,
+}
+
+
+def groups(tmp_path: Path) -> list[str]:
+    """Sizes of the groups that were started."""
+    return (tmp_path / "fake" / "groups.txt").read_text().split()
+
+
+def test_trials_that_differ_behind_the_frozen_network_share_a_process(run, tmp_path):
+    configs = [{**FUSABLE, "lr": lr, "batch_size": size} for size in (16, 32) for lr in (0.001, 0.002)]
+    result, said, _ = run([*configs, {**FUSABLE, "lr": 0.003, "batch_size": 64}])
+    assert result.exit_code == 0
+    assert groups(tmp_path) == ["2", "2"]
+    assert result.fused_groups == result.as_json()["fused_groups"] == 2
+    assert "5 trials = 2 fused groups (batch_size 16, 32) and 1 alone: 5 to run" in said[0]
+    assert [line.split(" in ")[0] for line in said if line.startswith("group")] == [
+        "group 1/2: 2 of 2 trained as one",
+        "group 2/2: 2 of 2 trained as one",
+    ]
+    records = [json.loads((result.sweep_dir / str(number) / "run.json").read_text()) for number in range(1, 6)]
+    assert [record.get("fused") for record in records] == [1, 1, 2, 2, None]
+    assert (result.sweep_dir / "fused-1.log").read_text().count("trial with lr") == 2
+
+
+def test_a_group_that_dies_is_run_trial_by_trial(run, tmp_path):
+    configs = [{**FUSABLE, "lr": lr} for lr in (0.001, 0.002, 0.003)]
+    configs[1]["loss"] = {"only_alone": "die"}
+    configs[2]["loss"] = {"only_alone": "yes", "do": "raise"}
+    result, said, _ = run(configs)
+    assert [row.status for row in result.rows] == ["done", "done", "failed"]
+    assert calls(tmp_path) == ["0.001", "0.002", "0.002", "0.003"]
+    assert result.fused_groups == 1
+    assert any("1 of 3 trained as one" in line and "2 run one by one: raised RuntimeError" in line for line in said)
+    assert (result.sweep_dir / "2.attempt1").is_dir()
+
+
+def test_what_is_done_of_a_group_is_not_done_again(run, tmp_path):
+    configs = [{**FUSABLE, "lr": lr} for lr in (0.001, 0.002)]
+    run(configs[:1], "narrow")
+    result, _, _ = run([*configs, {**FUSABLE, "lr": 0.003}])
+    assert groups(tmp_path) == ["2"]
+    assert calls(tmp_path) == ["0.001", "0.002", "0.003"]
+    assert result.exit_code == 0
+
+
+def test_ctrl_c_in_a_group_leaves_its_trials_interrupted(tmp_path):
+    process = driver(tmp_path, [{**FUSABLE, "lr": 0.001, "loss": {"do": "hang"}}, {**FUSABLE, "lr": 0.002}])
+    wait_for_calls(tmp_path, 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=5)
+    assert process.returncode == 130, output
+    records = [json.loads(path.read_text()) for path in (tmp_path / "fake").glob("sweep-*/*/run.json")]
+    assert [record["status"] for record in records] == ["interrupted", "interrupted"]
+
+
 def test_a_second_driver_is_refused(run, tmp_path):
     with locked(sweep_dir_of(tmp_path, "fake", ["lr=1"])), pytest.raises(ConfigError, match="another process"):
         run(rates(0.001))

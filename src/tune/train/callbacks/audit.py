@@ -68,15 +68,20 @@ class FreezeAudit(Callback):
             raise RunError(f"frozen, but it moved in epoch {trainer.current_epoch + 1}: {_listed(stirred)}")
         trained = sorted(self.trained & parameters)
         silent = [name for name in trained if name not in self.largest or not float(self.largest[name]) > 0]
-        if silent:
-            text = "it is in the optimizer, but never had a gradient; freeze it by a rule of freeze.rules or use it"
-            raise RunError(f"trainable, but it cannot learn: {_listed(silent)}: {text}")
+        if cause := never_had_a_gradient(silent):
+            raise RunError(cause)
         if stuck := [name for name in trained if name not in moved]:
             rates = {
                 name: group["lr"] for group in trainer.optimizers[0].param_groups for name in _names(group, pl_module)
             }
             rate = max(rates[name] for name in stuck)
             self.say(f"warning: had a gradient, but did not move at a rate of {rate:.1e}: {_listed(stuck)}")
+
+
+def never_had_a_gradient(names: list[str]) -> str:
+    """What to say of parameters that should train and got no gradient in a whole epoch; empty if there are none."""
+    text = "it is in the optimizer, but never had a gradient; freeze it by a rule of freeze.rules or use it"
+    return f"trainable, but it cannot learn: {_listed(names)}: {text}" if names else ""
 
 
 def _on_cpu(module: Any) -> dict[str, Tensor]:

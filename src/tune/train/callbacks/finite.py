@@ -26,17 +26,18 @@ class FiniteLoss(Callback):
         finite = torch.isfinite(outputs["loss"].detach())
         if pl_module.device.type == "cpu":
             if not finite:
-                raise Diverged(self._text(trainer, f", step {trainer.global_step}"))
+                raise Diverged(no_longer_finite(trainer.current_epoch, f", step {trainer.global_step}"))
         else:
             self.finite = finite if self.finite is None else self.finite & finite
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         if self.finite is not None and not bool(self.finite):
-            raise Diverged(self._text(trainer, ""))
+            raise Diverged(no_longer_finite(trainer.current_epoch, ""))
         values = trainer.callback_metrics
         if not all(bool(torch.isfinite(value)) for name, value in values.items() if name.endswith("/loss")):
-            raise Diverged(self._text(trainer, ", validation"))
+            raise Diverged(no_longer_finite(trainer.current_epoch, ", validation"))
 
-    def _text(self, trainer: Any, place: str) -> str:
-        epoch = trainer.current_epoch + 1
-        return f"the loss is no longer a finite number (epoch {epoch}{place}). Try a smaller lr, or gradient clipping"
+
+def no_longer_finite(epoch: int, place: str) -> str:
+    """Why a run ended in an epoch, counted from 0; `place` says where in it."""
+    return f"the loss is no longer a finite number (epoch {epoch + 1}{place}). Try a smaller lr, or gradient clipping"

@@ -35,9 +35,14 @@ class History(Callback):
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.rows.append(row)
         if trainer.is_global_zero:
-            text = io.StringIO()
-            columns = list(dict.fromkeys(name for each in self.rows for name in each))
-            writer = csv.DictWriter(text, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-            atomic_write(self.path, text.getvalue())
+            write_history(self.path, self.rows)
+
+
+def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write metrics.csv; a metric that an epoch lacks is left empty there."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for each in rows for name in each))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any, final
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -121,8 +124,6 @@ def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[
 @contextlib.contextmanager
 def quiet_lightning():
     """Keep Lightning's adverts off the screen; warnings go to run.log."""
-    import logging
-
     names = ["pytorch_lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -132,3 +133,30 @@ def quiet_lightning():
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+class run_log:  # noqa: N801  # used like a function
+    """Sends warnings and log lines to run.log while a run runs.
+
+    Args:
+        run_dir: the run folder.
+        echo: standard error is run.log already, as in a trial.
+    """
+
+    def __init__(self, run_dir: Path, echo: bool) -> None:
+        self.handler = logging.StreamHandler(sys.stderr) if echo else logging.FileHandler(run_dir / "run.log")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def __enter__(self) -> None:
+        self.level = logging.getLogger().level
+        logging.getLogger().addHandler(self.handler)
+        logging.getLogger().setLevel(logging.INFO)
+        self.show = warnings.showwarning
+        logging.captureWarnings(True)
+
+    def __exit__(self, *error: object) -> None:
+        logging.captureWarnings(False)
+        warnings.showwarning = self.show
+        logging.getLogger().removeHandler(self.handler)
+        logging.getLogger().setLevel(self.level)
+        self.handler.close()

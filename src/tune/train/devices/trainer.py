@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io.wrapper import _WrappingCheckpointIO
 
@@ -102,7 +103,7 @@ def build_trainer(
         logger=loggers or False,
         default_root_dir=root,
         plugins=plugins,
-        enable_checkpointing=True,  # by KeepBest, among the callbacks
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -1,12 +1,14 @@
 """Many runs from one command: each trial a process of its own, what is done is not done again.
 
 driver       run_sweep: start what is missing, settle how each trial ended
+groups       which of them train as one (train/fused)
 plan         which trials are done, failed or missing
 ledger       the sweep folder, its lock, and the key under which a finished trial is found again
 processes    the driver's end: trials as processes
 server       the other end: one process with torch preloaded that forks a child per trial, and a guard that outlives it
 shares       threads and GPUs of each trial
 causes       how a trial ended, in words
+lines        what the driver says while it works
 leaderboard  the table at the end and `summary.csv`
 
 Nothing here imports torch. The trial function is named by its dotted path and runs in the forked child only.

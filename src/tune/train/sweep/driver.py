@@ -17,10 +17,12 @@ from typing import Any
 
 from tune.run_dir import atomic_write, write_json
 from tune.train.sweep import ledger
-from tune.train.sweep.leaderboard import Row, label, summary, table
+from tune.train.sweep.groups import Groups
+from tune.train.sweep.leaderboard import Row, summary, table
+from tune.train.sweep.lines import closing_lines, failure, first_line, success
 from tune.train.sweep.plan import fill, make_plan
 from tune.train.sweep.processes import Ended, Processes
-from tune.train.sweep.settle import settle
+from tune.train.sweep.settle import has_ended, settle
 from tune.train.sweep.shares import gpu_env, threads_each, visible_gpus
 
 
@@ -43,12 +45,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """All trials of a sweep, whether run now or before. `exit_code`: 0, 3 (some not done), 130 or 143 (stopped)."""
+    """All trials of a sweep, whether run now or before. `exit_code`: 0, 3 (some not done), 130 or 143 (stopped).
+
+    `fused_groups` counts those that trained as one now.
+    """
 
     sweep_dir: Path
     rows: list[Row]
     seconds: float
     exit_code: int
+    fused_groups: int = 0
 
     @property
     def status(self) -> str:
@@ -68,7 +74,7 @@ class SweepResult:
             for row in self.rows
         ]
         head = {"sweep_dir": str(self.sweep_dir), "status": self.status, "seconds": round(self.seconds, 3)}
-        return {**head, "fused_groups": 0, "trials": trials}
+        return {**head, "fused_groups": self.fused_groups, "trials": trials}
 
 
 @dataclass(frozen=True)
@@ -137,9 +143,9 @@ def run_sweep(
         grid = [{"overrides": trial.overrides, "ledger_key": trial.key} for trial in trials]
         write_json(sweep_dir / "sweep.json", {**about, "trials": grid})
         code = sweep.run(Processes(target, preload, threads_each(options.jobs), sweep_dir / "server.log"))
-        result = SweepResult(sweep_dir, rows, time.monotonic() - sweep.began, code)
+        result = SweepResult(sweep_dir, rows, time.monotonic() - sweep.began, code, sweep.groups.trained)
         atomic_write(sweep_dir / "summary.csv", summary(rows, objective, maximize))
-        for line in sweep.closing_lines(code):
+        for line in closing_lines(rows, code, time.monotonic() - sweep.began):
             answer(line)
         for line in table(rows, objective, maximize, list(options.show)):
             answer(line)
@@ -160,13 +166,14 @@ class _Sweep:
         self.began = time.monotonic()
         self.plan = make_plan(sweep_dir, rows, options.retry_failed)
         self.free = list(range(options.jobs))
-        self.slots: dict[int, int] = {}  # number of a running trial → its slot
+        self.groups = Groups(self.plan.missing, sweep_dir)
+        self.slots: dict[int, int] = {}  # number of a running trial, or of the first of a group → its slot
         self.gpus = visible_gpus()
         self.is_stopping = False
 
     def run(self, processes: Processes) -> int:
         """Run what is missing; returns the exit code of the whole sweep."""
-        self.say(self._first_line())
+        self.say(first_line(self.rows, self.plan, self.groups, self.options.jobs, self.sweep_dir))
         try:
             with _sigterm_as_interrupt(), processes:
                 try:
@@ -184,48 +191,36 @@ class _Sweep:
                     settle(row, None, is_stopping=True)
         return 0 if all(row.status == "done" for row in self.rows) else 3
 
-    def closing_lines(self, code: int) -> list[str]:
-        """Counts, what to do next, and each trial that is not done with its cause and log."""
-        counts = [
-            f"{number} {word}"
-            for word, number in (
-                ("done", self._count("done")),
-                ("failed", self._count("failed") + self._count("diverged")),
-                ("interrupted", self._count("interrupted")),
-                ("not started", self._count("missing")),
-            )
-            if number or word in ("done", "failed")
-        ]
-        first = f"{', '.join(counts)} in {time.monotonic() - self.began:.0f} s"
-        failed = [row for row in self.rows if row.status in ("failed", "diverged")]
-        if code:
-            first += f" (exit {code}).   The same command runs only what is missing"
-            if failed:
-                which = ", ".join(str(row.number) for row in failed)
-                first += f"; --retry-failed includes trial{'s' if len(failed) > 1 else ''} {which}"
-        return [first, *(self._failure(row) for row in failed)]
-
     def _work(self, processes: Processes) -> None:
-        waiting = list(self.plan.missing)
-        while (waiting and not self.is_stopping) or processes.running:
-            while waiting and self.free and not self.is_stopping:
-                self._start(waiting.pop(0), processes)
+        while (self.groups.waiting and not self.is_stopping) or processes.running:
+            while self.groups.waiting and self.free and not self.is_stopping:
+                self._start(self.groups.waiting.pop(0), processes)
             for ended in processes.wait():
                 self._ended(ended)
             if self.is_stopping and processes.running:
                 self._stop(processes)
 
-    def _start(self, row: Row, processes: Processes) -> None:
-        run_dir = self.sweep_dir / str(row.number)
-        run_dir.mkdir()
-        slot = self.slots[row.number] = self.free.pop(0)
-        row.run_dir, row.status = run_dir, "running"
-        record = {"ledger_key": row.key, "sweep": self.sweep_dir.name, "number": row.number}
-        asked = {"config": row.config, "overrides": row.overrides, "choices": row.choices}
-        job = {**asked, "run_dir": str(run_dir), "record": record}
-        env = gpu_env(self.gpus, slot, row.config)
-        limits = {"limit_s": self.options.time_limit_s, "grace_s": self.options.grace_s}
-        processes.start(row.number, job, run_dir / "run.log", env=env, **limits)
+    def _start(self, rows: list[Row], processes: Processes) -> None:
+        """Start a trial, or some that train as one."""
+        first, jobs = rows[0], []
+        fused = self.groups.started(rows)
+        slot = self.slots[first.number] = self.free.pop(0)
+        for row in rows:
+            row.run_dir, row.status = self.sweep_dir / str(row.number), "running"
+            row.run_dir.mkdir()
+            record = {"ledger_key": row.key, "sweep": self.sweep_dir.name, "number": row.number, **fused}
+            asked = {"config": row.config, "overrides": row.overrides, "choices": row.choices}
+            jobs.append({**asked, "run_dir": str(row.run_dir), "record": record})
+        job = jobs[0] if len(rows) == 1 else {"together": jobs}
+        limit = self.options.time_limit_s
+        processes.start(
+            first.number,
+            job,
+            self.groups.log_of(rows),
+            env=gpu_env(self.gpus, slot, first.config),
+            limit_s=None if limit is None else limit * len(rows),
+            grace_s=self.options.grace_s,
+        )
 
     def _stop(self, processes: Processes) -> None:
         self.is_stopping = True
@@ -235,40 +230,26 @@ class _Sweep:
                 self._ended(ended)
 
     def _ended(self, ended: Ended) -> None:
-        row = self.rows[ended.number - 1]
-        self.free.append(self.slots.pop(row.number))
-        settle(row, ended, self.is_stopping)
-        for copy in self.plan.copies[row.key]:
-            assert row.run_dir is not None
-            fill(copy, row.run_dir)
-        place = f"trial {row.number}/{len(self.rows)}"
-        if row.status == "done":
-            value = row.metric(self.objective)
-            result = "–" if value is None else f"{value:.3f}"
-            what = label(row.overrides, self.rows)
-            self.say(f"{place} done  {self.objective} {result}  {row.seconds:.0f} s  {what}".rstrip())
-        else:
-            self.say(self._failure(row))
+        self.free.append(self.slots.pop(ended.number))
+        rows = self.groups.ended(ended.number)
+        for row in rows:
+            if len(rows) > 1 and not self.is_stopping and not has_ended(row):
+                self.groups.alone(row)
+                continue
+            settle(row, ended, self.is_stopping)
+            for copy in self.plan.copies[row.key]:
+                assert row.run_dir is not None
+                fill(copy, row.run_dir)
+            self._tell(row, in_group=len(rows) > 1)
+        if len(rows) > 1 and not self.is_stopping:
+            self.say(self.groups.verdict(rows, ended))
+
+    def _tell(self, row: Row, in_group: bool) -> None:
+        if row.status != "done":
+            self.say(failure(row, self.rows))
             self.is_stopping |= self.options.fail_fast
-
-    def _first_line(self) -> str:
-        counts = [f"{len(self.plan.missing)} to run, {self.options.jobs} at a time"]
-        if number := self._count("done"):
-            counts.append(f"{number} done before")
-        if number := self._count("failed") + self._count("diverged"):
-            counts.append(f"{number} failed before (--retry-failed runs them again)")
-        if number := sum(len(rows) for rows in self.plan.copies.values()):
-            counts.append(f"{number} equal to another")
-        return f"{len(self.rows)} trials: {', '.join(counts)}   {self.sweep_dir}"
-
-    def _failure(self, row: Row) -> str:
-        what = f" ({text})" if (text := label(row.overrides, self.rows)) else ""
-        cause = f": {row.cause}" if row.cause else ""
-        log = "" if row.run_dir is None else f"   log: {row.run_dir / 'run.log'}"
-        return f"trial {row.number}/{len(self.rows)} {row.status}{cause}{what}{log}"
-
-    def _count(self, status: str) -> int:
-        return sum(row.status == status for row in self.rows)
+        elif not in_group:
+            self.say(success(row, self.rows, self.objective))
 
 
 class _Terminated(KeyboardInterrupt):

@@ -34,6 +34,13 @@ def settle(row: Row, ended: Ended | None, is_stopping: bool) -> None:
     fill(row, row.run_dir)
 
 
+def has_ended(row: Row) -> bool:
+    """Whether a trial itself wrote how it ended."""
+    assert row.run_dir is not None
+    record = ledger.read_record(row.run_dir)
+    return record is not None and record["status"] in ("done", "failed", "diverged")
+
+
 def _verdict(record: dict[str, Any], ended: Ended | None, is_stopping: bool) -> tuple[str, str]:
     """Status and cause."""
     written, cause = record["status"], record.get("cause") or ""

@@ -1,0 +1,85 @@
+"""Which trials of a sweep can train as one, read from their configs. Torch-free: the driver asks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer"})
+"""Keys in which the trials of a group may differ."""
+
+_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep"})
+"""Keys that no number depends on."""
+
+_VECTORS = frozenset({"momentum", "nesterov", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"})
+"""Keys of an optimizer that are one number per trial; in all others the trials of a group agree."""
+
+_SGD = "tune.train.optim.sgd"
+_OPTIMIZERS = frozenset({_SGD, *(f"tune.train.optim.{name}" for name in ("adagrad", "rmsprop", "adam", "adamw"))})
+
+
+def fuse_key(config: dict[str, Any]) -> str | None:
+    """What trials that train as one have in common: equal keys, one group. None: this trial trains alone.
+
+    Args:
+        config: the composed and checked config of a trial.
+    """
+    if not _can_fuse(config):
+        return None
+    shared = {key: value for key, value in config.items() if key not in _FREE and key not in _ELSEWHERE}
+    shared["data"] = {key: value for key, value in config["data"].items() if key != "workers"}
+    shared["optimizer"] = {key: value for key, value in config["optimizer"].items() if key not in _VECTORS}
+    if _changes(config["augment"]) or not _has_weights(config["backbone"]):
+        shared["seed"] = config["seed"]  # the views of an image, or the frozen weights, follow from it
+    return json.dumps(shared, sort_keys=True)
+
+
+def _can_fuse(config: dict[str, Any]) -> bool:
+    """Whether nothing but the head trains, by plain steps, on what a cache can hold."""
+    nodes = ("data", "backbone", "head", "freeze", "augment", "optimizer", "cache", "trainer", "transfer", "sweep")
+    if not all(isinstance(config.get(node), dict) for node in nodes):
+        return False
+    trainer, freeze = config["trainer"], config["freeze"]
+    return (
+        config["sweep"].get("fuse", True)
+        and freeze.get("rules") == {"head": "trained", "*": "frozen"}
+        and not (freeze.keys() - {"_target_", "rules"})
+        and not config["augment"].get("mixup")
+        and not config["augment"].get("cutmix")
+        and not (trainer.keys() - {"_target_", "accelerator", "devices"})
+        and trainer.get("devices", 1) == 1
+        and trainer.get("accelerator") != "tpu"
+        and config["precision"] in ("auto", "32-true", "bf16-mixed")
+        and "_target_" not in config.get("logger", {})
+        and config["transfer"].get("_target_") == "tune.transfer.fine_tune.FineTune"
+        and config["optimizer"].get("_target_") in _OPTIMIZERS
+    )
+
+
+def _changes(augment: dict[str, Any]) -> bool:
+    return any(value for key, value in augment.items() if key != "_target_")
+
+
+def _has_weights(backbone: dict[str, Any]) -> bool:
+    """Whether its weights come from a file, as far as the config tells."""
+    is_timm = backbone.get("_target_") == "tune.models.backbones.timm_model.TimmBackbone"
+    return is_timm and backbone.get("weights", "hub") != "none"
+
+
+def what_differs(groups: list[list[list[str]]]) -> str:
+    """The overrides that tell groups apart, such as "batch_size 32, 128"; empty if none does alone.
+
+    Args:
+        groups: of each group, of each of its trials, its overrides.
+    """
+    values: dict[str, list[set[str]]] = {}
+    for number, group in enumerate(groups):
+        for overrides in group:
+            for override in overrides:
+                key, _, value = override.lstrip("+").partition("=")
+                values.setdefault(key, [set() for _ in groups])[number].add(value)
+    named = []
+    for key, each in values.items():
+        if all(len(one) == 1 for one in each) and len({next(iter(one)) for one in each}) > 1:
+            named.append(f"{key} {', '.join(dict.fromkeys(next(iter(one)) for one in each))}")
+    return "; ".join(named)

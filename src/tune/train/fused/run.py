@@ -1,0 +1,160 @@
+"""The story of a group of trials that train as one; `experiment` tells that of one run.
+
+prepare    once, for all: rows, split, network, what is frozen
+make       each trial's own head, loss, optimizer and schedule
+begin      every trial's run folder, run.json with status "running"
+fit, test  K heads at a time, as many as there is memory for
+finish     each trial's weights, metrics and predictions, run.json with the result
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tune.batch import Batch
+from tune.evaluate.metrics import tell
+from tune.evaluate.predict import write_predictions
+from tune.models.weights_file import WeightsFile
+from tune.run_dir import atomic_write
+from tune.train import screen
+from tune.train.callbacks.history import write_history
+from tune.train.callbacks.loggers import quiet_lightning, run_log
+from tune.train.devices.trainer import build_trainer
+from tune.train.experiment import Job, begin, keeps_part
+from tune.train.fused.learner import FusedLearner
+from tune.train.fused.optim import CannotFuse
+from tune.train.fused.trial import Trial, make_trial
+from tune.train.interrupt import Interrupted, OwnSignals, interruptible
+from tune.train.prepare import Prepared, prepare
+from tune.train.record import Record
+
+Say = Callable[[str], None]
+EXIT_DIVERGED = 5
+
+
+def run_group(jobs: list[dict[str, Any]]) -> int:
+    """Train the trials of a group as one, in a process of their own. Returns the exit code.
+
+    Args:
+        jobs: of each trial what `run_trial` takes; their configs have the same `group.fuse_key`.
+
+    Raises:
+        CannotFuse: before any folder is written, if they must train one by one after all.
+        ConfigError: if one of the configs does not fit; the trial says so itself when it runs alone.
+    """
+    prepared = prepare(_shared(jobs[0]["config"]))
+    _require_fusable(prepared)
+    trials = [make_trial(job, prepared) for job in jobs]
+    at_once = _at_once(trials, prepared)
+    _rehearse(trials[:at_once], prepared)
+    for line in screen.first_screen(prepared, jobs[0]["config"]["name"], jobs[0]["choices"]):
+        _say(line)
+    _say(f"fused     {len(trials)} heads, {min(at_once, len(trials))} at a time")
+    started = time.time()
+    records = [begin(Job(**trial.job), prepared)[1] for trial in trials]
+    ended = 0
+    with run_log(trials[0].run_dir, echo=True), quiet_lightning(), interruptible():
+        try:
+            prepared.frozen.fill(_say)
+            for start in range(0, len(trials), at_once):
+                some = trials[start : start + at_once]
+                _train(some, prepared)
+                for trial, record in zip(some, records[start:], strict=False):
+                    _finish(trial, record, prepared, (time.time() - started) / len(trials))
+                    ended += 1
+        except Interrupted as error:
+            for record in records[ended:]:
+                record.end("interrupted", error.exit_code, str(error))
+            return error.exit_code
+    return 0
+
+
+def _shared(config: dict[str, Any]) -> dict[str, Any]:
+    """A config for what the trials have in common: smoothing is each trial's own."""
+    return {**config, "regularize": {**config["regularize"], "label_smoothing": 0.0}}
+
+
+def _require_fusable(prepared: Prepared) -> None:
+    if len(prepared.phases) > 1 or prepared.phases[0].trained != {"head"} or prepared.frozen.encoders[0] is None:
+        raise CannotFuse(f"more than the head trains, or the backbone is not cut: {prepared.frozen.describe()}")
+
+
+def _at_once(trials: Sequence[Trial], prepared: Prepared) -> int:
+    """How many heads fit into half of the memory that is free."""
+    network, classes = prepared.network, len(prepared.table.classes)
+    seeds = len({trial.config["seed"] for trial in trials})
+    rows = prepared.config["batch_size"]
+    width = network.backbone.feature_dim
+    weights = sum(parameter.numel() for parameter in network.head.parameters())
+    inner = sum(max(parameter.shape) for parameter in network.head.parameters())
+    numbers = 6 * weights + 4 * len(prepared.parts.val) * classes + rows * (6 * inner + (2 * width if seeds > 1 else 0))
+    if prepared.device == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else 4 << 30
+    return max(1, free // 2 // (4 * numbers))
+
+
+def _rehearse(trials: Sequence[Trial], prepared: Prepared) -> None:
+    """Take every loss and head through one step on rows of noise, so that what cannot be fused is known before."""
+    classes, width = len(prepared.table.classes), prepared.network.backbone.feature_dim
+    labels = torch.arange(4) % classes
+    probs = torch.nn.functional.one_hot(labels, classes).float()
+    batch = Batch(torch.randn(4, width), labels, probs, torch.ones(4), torch.arange(4))
+    try:
+        learner = FusedLearner(trials, prepared, _say)
+        learner.terms(batch.images, batch, step=0)["loss"].sum().backward()
+    except CannotFuse:
+        raise
+    except Exception as error:  # whatever vmap makes of a loss or a head that it does not know
+        raise CannotFuse(f"vmap refuses it: {error}".splitlines()[0]) from error
+
+
+def _train(trials: Sequence[Trial], prepared: Prepared) -> None:
+    """Fit the heads of some trials, and test the best of each."""
+    learner = FusedLearner(trials, prepared, _say)
+    trainer = build_trainer(
+        {**prepared.config["trainer"], "accelerator": {"cuda": "gpu"}.get(prepared.device, prepared.device)},
+        epochs=max(trial.config["epochs"] for trial in trials),
+        precision="32-true",  # heads always run in the precision of their weights
+        callbacks=[OwnSignals()],
+        loggers=[],
+        root=trials[0].run_dir,
+    )
+    data = prepared.data
+    trainer.fit(learner, data.several_orders(learner.seeds), data.val_dataloader())
+    if learner.load_best() and len(prepared.parts.test):
+        trainer.test(learner, data.test_dataloader(), verbose=False)
+
+
+def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float) -> None:
+    """Write what a trial leaves behind, as `experiment` does for one that ran alone."""
+    table, run_dir = prepared.table, trial.run_dir
+    if trial.rows:
+        write_history(run_dir / "metrics.csv", trial.rows)
+    if trial.best:
+        partial = keeps_part(Job(**trial.job), prepared)
+        prepared.network.head.load_state_dict(trial.weights)
+        WeightsFile(run_dir, prepared.unchanged if partial else frozenset()).write(prepared.network)
+        assert trial.predictions is not None
+        write_predictions(run_dir / "predictions" / "val.csv", table.names, table.classes, *trial.predictions)
+    atomic_write(run_dir / "run.log", "".join(f"{line}\n" for line in trial.story()))
+    if trial.status != "done":
+        record.end(trial.status, EXIT_DIVERGED if trial.status == "diverged" else 1, trial.cause, seconds=seconds)
+        return
+    result: dict[str, Any] = {"best_epoch": trial.best["epoch"], "metrics": dict(trial.best["metrics"])}
+    if trial.tested is not None:
+        *predicted, loss = trial.tested
+        write_predictions(run_dir / "predictions" / "test.csv", table.names, table.classes, *predicted)
+        result = tell(result, prepared.parts, predicted[2], predicted[1], loss)
+    record.end("done", 0, seconds=round(seconds, 3), **result)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
