@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import frozen
+from benchmarks import frozen, growth, sweeps, training
 from benchmarks.measure import HEADER
 
-ALL = {"deep": frozen.deep, "mid": frozen.mid}
+ALL = {
+    "sweep": sweeps.sweep,
+    "deep": frozen.deep,
+    "heads": sweeps.heads,
+    "mid": training.mid,
+    "full": training.full,
+    "growth": growth.growth,
+    "inception": growth.inception,
+}
 
 
 def main(names: list[str]) -> None:

@@ -1,5 +1,5 @@
 import sys
 
-from tune.cli.main import main
+from tune.cli.main import entry
 
-sys.exit(main())
+sys.exit(entry())

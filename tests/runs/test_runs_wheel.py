@@ -78,8 +78,8 @@ def test_the_wheel_holds_code_and_every_config_and_nothing_else(wheel):
     configs = {f"tune/conf/{path.relative_to(ROOT / 'conf').as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert {name for name in names if ".dist-info/" not in name} == code | configs
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert "tune = tune.cli.main:main" in entry_points
-    assert "tunex = tune.cli.main:main" in entry_points
+    assert "tune = tune.cli.main:entry" in entry_points
+    assert "tunex = tune.cli.main:entry" in entry_points
 
 
 def test_the_installed_package_is_the_one_that_runs(run_installed, installed):

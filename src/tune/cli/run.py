@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,15 +161,15 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
         ),
         say=_say,
         answer=print,
-        preload=["tune.train.experiment"],
+        preload=["tune.train.experiment", "tune.train.fused.run", "tune.evaluate.loaded", "sklearn.model_selection"],
+        last=lambda rows: _completion(rows, first["objective"], asked.allow),
     )
-    _complete_best(result.rows, first["objective"], asked.allow)
     if asked.json:
         print(json.dumps(result.as_json()))
     return result.exit_code
 
 
-def _complete_best(rows: list[Row], objective: str, allow: list[str]) -> None:
+def _completion(rows: list[Row], objective: str, allow: list[str]) -> dict[str, Any] | None:
     """Trials keep only what trained; the best one gets the whole network, so that it can be handed on."""
     best: tuple[float, Path] | None = None
     for row in rows:
@@ -180,7 +179,8 @@ def _complete_best(rows: list[Row], objective: str, allow: list[str]) -> None:
         if best is None or is_better(objective, value, best[0]):
             best = value, row.run_dir
     if best is not None and "partial: true" in (best[1] / "model.yaml").read_text():
-        subprocess.run([sys.executable, "-m", "tune.evaluate.loaded", str(best[1]), *allow], check=True)
+        return {"complete": str(best[1]), "allow": allow}
+    return None
 
 
 def _dry_run(job: Job, as_json: bool, trials: int = 1) -> int:

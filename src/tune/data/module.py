@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tune.batch import Batch
 from tune.data.augment import Augment
 from tune.data.mix import mix
+from tune.data.pixels import KeptPixels, free_bytes
 from tune.data.samplers import BatchRows, Rows, SeveralOrders
 from tune.data.seeds import keyed
 from tune.data.splits import Parts
@@ -73,6 +74,7 @@ class ImageBatches(Dataset[Batch]):
         self.training = training
         self.views = views
         self.kept: Kept | None = None
+        self.pixels = self.pictures = KeptPixels(0)
 
     def __getitem__(self, rows: Rows) -> Batch:
         index = torch.tensor(rows.indices, dtype=torch.int64)  # (B,)
@@ -91,11 +93,15 @@ class ImageBatches(Dataset[Batch]):
 
     def image(self, epoch: int, row: int) -> Tensor:
         """(3, H, W), changed at random as in an epoch."""
-        if self.augment is None or not self.augment.changes_pixels:
-            return self.transform(self.images[row])
+        augment = self.augment if self.augment is not None and self.augment.changes_pixels else None
+        crops = augment is not None and augment.crop < 1
+        store = self.pictures if crops else self.pixels
+        started = store.take(row, lambda: self.transform.start(self.images[row], augment))
+        if augment is None:
+            return self.transform.finish(started)
         view = epoch % self.views if self.views else epoch
         with keyed("augment", self.seed, view, row):
-            return self.transform(self.images[row], self.augment)
+            return self.transform.finish(started, augment)
 
 
 @final
@@ -183,8 +189,12 @@ class ImageData(pl.LightningDataModule):
         }
 
     def use(self, kept: Kept) -> None:
-        """Ask for what is kept before an image is read."""
+        """Ask for what is kept before an image is read; images that are read more than once are held in memory."""
         self._training.kept = self._plain.kept = kept
+        if self.changes_pixels or not kept.is_kept:
+            room = free_bytes() // 4 // max(1, self.workers)
+            self._training.pixels = self._plain.pixels = KeptPixels(room)
+            self._training.pictures = KeptPixels(room)
 
     def load(self, view: str, row: int) -> Tensor:
         """(3, H, W) of a row: changed as in the epoch that `view` names, or as it is ("")."""

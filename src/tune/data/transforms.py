@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as pixel
 
 from tune.data.augment import Augment
 from tune.data.images import open_image
+from tune.data.pixels import Picture
 from tune.errors import ConfigError
 
 Fit = Literal["crop", "stretch", "pad"]
@@ -62,15 +63,30 @@ class InputTransform:
         Raises:
             DataError: if the file cannot be read.
         """
+        return self.finish(self.start(image, augment), augment)
+
+    def start(self, image: Path | str | np.ndarray | Image.Image, augment: Augment | None = None) -> Picture:
+        """What of the way to a tensor is the same each time: all but what is random, and a random crop is resized.
+
+        Returns:
+            The resized pixels, uint8 (3, H, W) or (1, H, W) for grey; the decoded picture if a crop is drawn from it.
+
+        Raises:
+            DataError: if the file cannot be read.
+        """
         picture = _as_picture(image)
-        pixels = self._fitted(picture, augment)
+        return picture if augment is not None and augment.crop < 1 else self._fitted(picture, None)
+
+    def finish(self, started: Picture, augment: Augment | None = None) -> Tensor:
+        """(3, H, W) float32, normalised, of what `start` gave; leaves that as it is."""
+        pixels = started if isinstance(started, Tensor) else self._fitted(started, augment)
         if augment is not None:
-            pixels = augment(pixels)
+            pixels = augment(pixels.expand(3, -1, -1).clone(memory_format=torch.contiguous_format))
         pixels = pixel.to_dtype(pixels, torch.float32, scale=True)
         return (pixels - self.mean).div_(self.std)
 
     def _fitted(self, picture: Image.Image, augment: Augment | None) -> Tensor:
-        """(3, H, W) uint8, resized once."""
+        """(3, H, W) uint8, (1, H, W) for grey, resized once."""
         height, width = self.size
         box = (0.0, 0.0, float(picture.width), float(picture.height))
         if augment is not None:
@@ -89,7 +105,7 @@ class InputTransform:
         canvas = (self.mean * 255).round().to(torch.uint8).expand(3, height, width).clone()
         top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
         shown = _as_pixels(picture.resize(inner, self.resampling, box))
-        canvas[:, top : top + inner[1], left : left + inner[0]] = shown
+        canvas[:, top : top + inner[1], left : left + inner[0]] = shown  # grey three times over
         return canvas
 
 
@@ -102,10 +118,10 @@ def _as_picture(image: Path | str | np.ndarray | Image.Image) -> Image.Image:
 
 
 def _as_pixels(picture: Image.Image) -> Tensor:
-    """(3, H, W) uint8; grey three times over."""
+    """(3, H, W) uint8, or (1, H, W) for grey."""
     values = torch.from_numpy(np.array(picture))  # a copy, since torch wants to be able to write
     if values.ndim == 2:
-        return values.expand(3, -1, -1).contiguous()
+        return values[None]
     return values.permute(2, 0, 1).contiguous()
 
 

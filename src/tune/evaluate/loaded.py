@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,3 @@ def without_source(node: dict[str, Any]) -> dict[str, Any]:
     """A `backbone` node that builds the backbone without looking for weights; one of your own may take no such key."""
     takes_weights = "weights" in inspect.signature(locate(node["_target_"])).parameters
     return {**node, "weights": "none"} if takes_weights else dict(node)
-
-
-if __name__ == "__main__":  # by the driver of a sweep, which does not import torch itself
-    complete(Path(sys.argv[1]), sys.argv[2:])

@@ -118,11 +118,16 @@ def execute(job: Job, say: Say) -> Outcome:
 
 
 def run_trial(job: dict[str, Any]) -> int:
-    """One trial of a sweep, or some that train as one, in a process of their own. Returns the exit code."""
+    """What a sweep asks of a process: a trial, some that train as one, or to complete the best. Gives the exit code."""
     if "together" in job:
         from tune.train.fused.run import run_group
 
         return run_group(job["together"])
+    if "complete" in job:
+        from tune.evaluate.loaded import complete
+
+        complete(Path(job["complete"]), job["allow"])
+        return 0
     asked = Job(**job)
     run_dir = Path(asked.run_dir)
     try:
@@ -188,7 +193,8 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     resumed = last if job.resume and last.exists() else None
     trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
     best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-    prepared.learner.load_state_dict(best["state_dict"])
+    prepared.learner.require_all(best["state_dict"])
+    prepared.learner.load_state_dict(best["state_dict"], strict=False)
     result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
     if len(prepared.parts.test):
         trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from tune.data.seeds import seed_device, seed_of
+from tune.errors import RunError
 from tune.evaluate.metrics import measure
 from tune.evaluate.predict import Predictions
 from tune.models.freeze import apply_phase, phase_at, set_modes
@@ -47,6 +48,7 @@ class Learner(pl.LightningModule):
         seed: of the training.
         autocast: dtype of an autocast around each forward pass, where Lightning has none for the device.
         frozen: what runs in front of what trains; None: the network takes images.
+        known: names of the network's tensors that never change and can be had again; checkpoints leave them out.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Learner(pl.LightningModule):
         seed: int,
         autocast: torch.dtype | None = None,
         frozen: FrozenPart | None = None,
+        known: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.network, self.loss, self.transfer, self.penalties = network, loss, transfer, penalties
@@ -72,6 +75,8 @@ class Learner(pl.LightningModule):
         self.base_lr, self.weight_decay = lr, weight_decay
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.seed, self.autocast, self.frozen = seed, autocast, frozen
+        self.known = {f"network.{name}" for name in known}
+        self.strict_loading = False
         self.predictions = Predictions()
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.plateau: Any = None
@@ -152,11 +157,23 @@ class Learner(pl.LightningModule):
             self.plateau["scheduler"].step(self.trainer.callback_metrics[self.plateau["monitor"]])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in self.known}
         if self.plateau is not None:
             checkpoint["plateau"] = self.plateau["scheduler"].state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.require_all(checkpoint["state_dict"])
         self._loaded_plateau = checkpoint.get("plateau")
+
+    def require_all(self, state: dict[str, Any]) -> None:
+        """Make sure that a checkpoint holds every tensor that is not known from elsewhere.
+
+        Raises:
+            RunError: if it does not.
+        """
+        if missing := self.state_dict().keys() - self.known - state.keys():
+            raise RunError(f"the checkpoint lacks {', '.join(sorted(missing)[:5])}")
 
     def on_fit_start(self) -> None:
         for encoder in self.frozen.encoders if self.frozen is not None else ():

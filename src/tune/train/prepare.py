@@ -62,10 +62,7 @@ class Prepared:
     @property
     def unchanged(self) -> frozenset[str]:
         """Names of the network's tensors that no phase of this run changes."""
-        if self.plan.norm == "train":
-            return frozenset()
-        trained = frozenset().union(*(phase.trained for phase in self.phases))
-        return frozenset(name for layer, names in self.network.layers.items() if layer not in trained for name in names)
+        return unchanged(self.network, self.plan, self.phases)
 
 
 def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts, list[tuple[str, str]], Contents]:
@@ -163,6 +160,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         seed=config["seed"],
         autocast=precision.autocast,
         frozen=frozen,
+        known=unchanged(network, plan, phases) if backbone.weights_digest else frozenset(),
     )
     refuse_blind_loss(learner.loss, data, regularize)
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
@@ -187,6 +185,14 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         rank,
         world,
     )
+
+
+def unchanged(network: Network, plan: FreezePlan, phases: list[Phase]) -> frozenset[str]:
+    """Names of a network's tensors that no phase changes."""
+    if plan.norm == "train":
+        return frozenset()
+    trained = frozenset().union(*(phase.trained for phase in phases))
+    return frozenset(name for layer, names in network.layers.items() if layer not in trained for name in names)
 
 
 def new_head(config: dict[str, Any], feature_dim: int, num_classes: int) -> Head:

@@ -9,7 +9,6 @@ finish     each trial's weights, metrics and predictions, run.json with the resu
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from tune.batch import Batch
+from tune.data.pixels import free_bytes
 from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
 from tune.models.weights_file import WeightsFile
@@ -94,10 +94,7 @@ def _at_once(trials: Sequence[Trial], prepared: Prepared) -> int:
     weights = sum(parameter.numel() for parameter in network.head.parameters())
     inner = sum(max(parameter.shape) for parameter in network.head.parameters())
     numbers = 6 * weights + 4 * len(prepared.parts.val) * classes + rows * (6 * inner + (2 * width if seeds > 1 else 0))
-    if prepared.device == "cuda":
-        free = torch.cuda.mem_get_info()[0]
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else 4 << 30
+    free = torch.cuda.mem_get_info()[0] if prepared.device == "cuda" else free_bytes()
     return max(1, free // 2 // (4 * numbers))
 
 

@@ -111,6 +111,7 @@ def run_sweep(
     answer: Callable[[str], None],
     target: str = "tune.train.experiment:run_trial",
     preload: list[str],
+    last: Callable[[list[Row]], dict[str, Any] | None] = lambda rows: None,
 ) -> SweepResult:
     """Run what is missing of a sweep, and report all of it.
 
@@ -130,6 +131,7 @@ def run_sweep(
         answer: takes each line of the result.
         target: the trial function as "module:function".
         preload: modules to import once for all trials.
+        last: gives from the rows a job for one more call of `target`, when all trials have ended.
 
     Raises:
         ConfigError: if another process runs this sweep.
@@ -142,7 +144,7 @@ def run_sweep(
         about = {"command": command, "name": name, "objective": objective, "maximize": maximize}
         grid = [{"overrides": trial.overrides, "ledger_key": trial.key} for trial in trials]
         write_json(sweep_dir / "sweep.json", {**about, "trials": grid})
-        code = sweep.run(Processes(target, preload, threads_each(options.jobs), sweep_dir / "server.log"))
+        code = sweep.run(Processes(target, preload, threads_each(options.jobs), sweep_dir / "server.log"), last)
         result = SweepResult(sweep_dir, rows, time.monotonic() - sweep.began, code, sweep.groups.trained)
         atomic_write(sweep_dir / "summary.csv", summary(rows, objective, maximize))
         for line in closing_lines(rows, code, time.monotonic() - sweep.began):
@@ -171,13 +173,15 @@ class _Sweep:
         self.gpus = visible_gpus()
         self.is_stopping = False
 
-    def run(self, processes: Processes) -> int:
-        """Run what is missing; returns the exit code of the whole sweep."""
+    def run(self, processes: Processes, last: Callable[[list[Row]], dict[str, Any] | None]) -> int:
+        """Run what is missing, then what is to come last; returns the exit code of the whole sweep."""
         self.say(first_line(self.rows, self.plan, self.groups, self.options.jobs, self.sweep_dir))
         try:
             with _sigterm_as_interrupt(), processes:
                 try:
                     self._work(processes)
+                    if job := last(self.rows):
+                        self._finish(job, processes)
                 except KeyboardInterrupt as interrupt:
                     code = 143 if isinstance(interrupt, _Terminated) else 130
                     self.say(f"stopping {len(processes.running)} running to save and end; a second Ctrl-C kills them")
@@ -199,6 +203,16 @@ class _Sweep:
                 self._ended(ended)
             if self.is_stopping and processes.running:
                 self._stop(processes)
+
+    def _finish(self, job: dict[str, Any], processes: Processes) -> None:
+        log = self.sweep_dir / "last.log"
+        processes.start(0, job, log, env={}, limit_s=None, grace_s=self.options.grace_s)
+        while processes.running:
+            for ended in processes.wait():
+                if ended.code:
+                    self.say(f"warning: the last step failed: {ended.cause}   log: {log}")
+                else:
+                    log.unlink()
 
     def _start(self, rows: list[Row], processes: Processes) -> None:
         """Start a trial, or some that train as one."""
