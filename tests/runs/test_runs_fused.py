@@ -113,6 +113,8 @@ LINEAR = [
     "optimizer=rmsprop +optimizer.alpha=0.9,0.99 +optimizer.momentum=0,0.9",
     "optimizer=adagrad lr=1e-2,1e-1 regularize.weight_decay=0,0.1",
     "augment=flip cache.views=2 lr=1e-3,1e-2",
+    "augment=flip epochs=2,4",
+    "regularize.dropout=0.3,0 epochs=2,4",
     "objective=val/loss data.split.test=0 lr=1e-3,1e-2",
 ]
 
@@ -182,6 +184,58 @@ def test_what_vmap_refuses_is_said_before_anything_is_written(both, own_losses):
     with pytest.raises(CannotFuse, match="vmap refuses it"):
         run.run_group(jobs)
     assert not any(list(Path(job["run_dir"]).iterdir()) for job in jobs)
+
+
+HEADS = """
+from torch import nn
+from tune.models.heads.dropout import KeyedDropout
+from tune.models.interface import Head
+
+class Maybe(Head):
+    def __init__(self, feature_dim, num_classes, dropout):
+        super().__init__()
+        self.dropout = KeyedDropout(dropout) if dropout else nn.Identity()
+        self.linear = nn.Linear(feature_dim, num_classes)
+
+    def forward(self, features):
+        embedding = self.dropout(features)
+        return embedding, self.linear(embedding)
+
+class Torch(Maybe):
+    def __init__(self, feature_dim, num_classes, dropout):
+        super().__init__(feature_dim, num_classes, 0)
+        self.dropout = nn.Dropout(dropout)
+"""
+
+
+@pytest.mark.parametrize("name", ["maybe", "torch"])
+@pytest.mark.parametrize("dropout", ["0,0.3", "0.3,0.4"])
+def test_heads_that_are_not_built_alike_are_not_fused(both, tmp_path, monkeypatch, name, dropout):
+    (tmp_path / "fused_heads.py").write_text(HEADS)
+    monkeypatch.syspath_prepend(tmp_path)
+    option = tmp_path / "conf" / "head" / f"{name}.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text(f"# One of the user's own.\n_target_: fused_heads.{name.title()}\n")
+    jobs = both.jobs("together", (f"head={name}", f"regularize.dropout={dropout}"))
+    try:
+        if name == "maybe" and dropout == "0.3,0.4":
+            assert run.run_group(jobs) == 0  # alike, and by keyed masks
+        else:
+            with pytest.raises(CannotFuse, match=r"not built alike|vmap refuses"):
+                run.run_group(jobs)
+    finally:
+        sys.modules.pop("fused_heads", None)
+
+
+def test_seeds_whose_images_are_not_kept_are_not_fused(both):
+    jobs = both.jobs("together", ("cache=never", "seed=0,1"))
+    with pytest.raises(CannotFuse, match="not kept"):
+        run.run_group(jobs)
+
+
+def test_without_a_cache_the_frozen_part_runs_once_an_epoch_for_all(both):
+    for together, alone in both("cache=never", "lr=1e-3,1e-2"):
+        assert_equal(together, alone)
 
 
 def test_a_config_that_does_not_fit_is_left_to_its_trial(both):

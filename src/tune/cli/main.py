@@ -70,9 +70,9 @@ def entry() -> int:
     code = main()
     if "torch" in sys.modules and all(t.daemon or t is threading.main_thread() for t in threading.enumerate()):
         atexit._run_exitfuncs()
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(BrokenPipeError, ValueError):  # nobody reads it any more
+                stream.flush()
         os._exit(code)
     return code
 

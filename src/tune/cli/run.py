@@ -178,7 +178,8 @@ def _completion(rows: list[Row], objective: str, allow: list[str]) -> dict[str, 
             continue
         if best is None or is_better(objective, value, best[0]):
             best = value, row.run_dir
-    if best is not None and "partial: true" in (best[1] / "model.yaml").read_text():
+    file = None if best is None else best[1] / "model.yaml"
+    if best is not None and file is not None and file.is_file() and "partial: true" in file.read_text():
         return {"complete": str(best[1]), "allow": allow}
     return None
 

@@ -74,7 +74,7 @@ class ImageBatches(Dataset[Batch]):
         self.training = training
         self.views = views
         self.kept: Kept | None = None
-        self.pixels = self.pictures = KeptPixels(0)
+        self.pixels = KeptPixels(0)
 
     def __getitem__(self, rows: Rows) -> Batch:
         index = torch.tensor(rows.indices, dtype=torch.int64)  # (B,)
@@ -94,9 +94,8 @@ class ImageBatches(Dataset[Batch]):
     def image(self, epoch: int, row: int) -> Tensor:
         """(3, H, W), changed at random as in an epoch."""
         augment = self.augment if self.augment is not None and self.augment.changes_pixels else None
-        crops = augment is not None and augment.crop < 1
-        store = self.pictures if crops else self.pixels
-        started = store.take(row, lambda: self.transform.start(self.images[row], augment))
+        kind = "picture" if augment is not None and augment.crop < 1 else "resized"
+        started = self.pixels.take(kind, row, lambda: self.transform.start(self.images[row], augment))
         if augment is None:
             return self.transform.finish(started)
         view = epoch % self.views if self.views else epoch
@@ -192,9 +191,9 @@ class ImageData(pl.LightningDataModule):
         """Ask for what is kept before an image is read; images that are read more than once are held in memory."""
         self._training.kept = self._plain.kept = kept
         if self.changes_pixels or not kept.is_kept:
-            room = free_bytes() // 4 // max(1, self.workers)
+            readers = 1 if not self.workers else 2 * self.workers + 1  # workers of training and validation, and this
+            room = free_bytes() // 4 // readers // self._samplers["train"].world
             self._training.pixels = self._plain.pixels = KeptPixels(room)
-            self._training.pictures = KeptPixels(room)
 
     def load(self, view: str, row: int) -> Tensor:
         """(3, H, W) of a row: changed as in the epoch that `view` names, or as it is ("")."""

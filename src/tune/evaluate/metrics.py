@@ -1,4 +1,8 @@
-"""Metrics of one set of predictions, by torchmetrics, each with a 95 % interval where it is asked for."""
+"""Metrics of predictions, each with a 95 % interval where it is asked for.
+
+All trials of a fused sweep are measured at once, and a run alone by the same code: one that rounds otherwise would take
+another epoch for the best where two are equal.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +28,13 @@ def measure(probs: Tensor, labels: Tensor) -> dict[str, float]:
         probs: (N, K) float, on the CPU.
         labels: (N,) int64.
     """
-    num_classes = probs.shape[1]
-    predicted = probs.argmax(dim=1)
-    confusion = confusion_matrix(probs, labels)
-    present = confusion.sum(dim=1) > 0
-    recall = confusion.diag()[present] / confusion.sum(dim=1)[present]
-    found = {
-        "accuracy": tm.multiclass_accuracy(predicted, labels, num_classes, average="micro"),
-        "balanced_accuracy": recall.mean(),
-        "f1_macro": tm.multiclass_f1_score(predicted, labels, num_classes, average="macro"),
-    }
-    if num_classes == 2:
-        found["f1"] = tm.binary_f1_score(predicted, labels)
-    if int(present.sum()) > 1:
-        found["auroc"] = _auroc(probs, labels, present)
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(values[0]) for name, values in measure_many(probs[None], labels).items()}
 
 
 def measure_many(probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What `measure` says of each of several sets of predictions of the same rows, in one go; each (T,) float64.
 
-    A fused sweep asks this once an epoch for all its trials, where one call for each would cost more than training.
+    One call for each trial of a fused sweep would cost more than its training.
 
     Args:
         probs: (T, N, K) float, on the CPU.
@@ -112,11 +102,3 @@ def tell(result: dict[str, Any], parts: Parts, probs: Tensor, labels: Tensor, lo
         "counts": {part: len(parts.rows(part)) for part in ("train", "val", "test")},
         "confusion": confusion_matrix(probs, labels).tolist(),
     }
-
-
-def _auroc(probs: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-    """Macro one-against-rest area over the classes that occur; of class 1 for two classes."""
-    if probs.shape[1] == 2:
-        return tm.binary_auroc(probs[:, 1].double(), labels)
-    areas = [tm.binary_auroc(probs[:, k].double(), (labels == k).long()) for k in torch.nonzero(present).flatten()]
-    return torch.stack(areas).mean()

@@ -37,8 +37,10 @@ def sgd(
     """
     if nesterov and not momentum:
         raise ConfigError("optimizer.nesterov: has no effect without optimizer.momentum (0.9 is usual).")
-    return torch.optim.SGD(
-        params, lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, fused=_fused(params)
+    return _clippable(
+        torch.optim.SGD(
+            params, lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, fused=_fused(params)
+        )
     )
 
 
@@ -60,14 +62,16 @@ def adagrad(
         initial_accumulator_value: what the sum of squares starts from.
         eps: keeps the quotient finite.
     """
-    return torch.optim.Adagrad(
-        params,
-        lr,
-        weight_decay=weight_decay,
-        lr_decay=lr_decay,
-        initial_accumulator_value=initial_accumulator_value,
-        eps=eps,
-        fused=_fused(params),
+    return _clippable(
+        torch.optim.Adagrad(
+            params,
+            lr,
+            weight_decay=weight_decay,
+            lr_decay=lr_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+            fused=_fused(params),
+        )
     )
 
 
@@ -101,8 +105,10 @@ def adam(
 
     Weight decay is added to the gradient, and so is rescaled with it; `optimizer=adamw` keeps it apart.
     """
-    return torch.optim.Adam(
-        params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad, fused=_fused(params)
+    return _clippable(
+        torch.optim.Adam(
+            params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad, fused=_fused(params)
+        )
     )
 
 
@@ -115,8 +121,10 @@ def adamw(
     amsgrad: bool = False,
 ) -> Optimizer:
     """Adam with decoupled weight decay: ``w *= 1 - lr * weight_decay`` before Adam's step."""
-    return torch.optim.AdamW(
-        params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad, fused=_fused(params)
+    return _clippable(
+        torch.optim.AdamW(
+            params, lr, weight_decay=weight_decay, betas=_pair(betas), eps=eps, amsgrad=amsgrad, fused=_fused(params)
+        )
     )
 
 
@@ -159,12 +167,18 @@ def by_timm_name(
 
 
 def _fused(params: Groups) -> bool | None:
-    """Whether to take torch's fused form: None leaves the choice to torch.
+    """Whether to take torch's fused form; None leaves the choice to torch.
 
     On a GPU it would forbid clipping gradients in 16-mixed, and grouped loops cost little there.
     """
     on_cpu = all(tensor.device.type == "cpu" for group in params for tensor in group["params"])
     return True if on_cpu else None
+
+
+def _clippable(optimizer: Optimizer) -> Optimizer:
+    """The same, without its claim to scale gradients itself, on which Lightning refuses to clip them."""
+    optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
+    return optimizer
 
 
 def _needs_more(name: str, info: Any) -> str:

@@ -11,6 +11,10 @@ _FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "o
 _ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep"})
 """Keys that no number depends on."""
 
+_NODES = frozenset({"data", "backbone", "head", "freeze", "augment", "cache", "trainer", "transfer"})
+_SAME = _NODES | {"batch_size", "precision", "objective"}
+"""Keys in which they agree."""
+
 _VECTORS = frozenset({"momentum", "nesterov", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"})
 """Keys of an optimizer that are one number per trial; in all others the trials of a group agree."""
 
@@ -26,7 +30,7 @@ def fuse_key(config: dict[str, Any]) -> str | None:
     """
     if not _can_fuse(config):
         return None
-    shared = {key: value for key, value in config.items() if key not in _FREE and key not in _ELSEWHERE}
+    shared = {key: value for key, value in config.items() if key in _SAME}
     shared["data"] = {key: value for key, value in config["data"].items() if key != "workers"}
     shared["optimizer"] = {key: value for key, value in config["optimizer"].items() if key not in _VECTORS}
     if _changes(config["augment"]) or not _has_weights(config["backbone"]):
@@ -36,8 +40,8 @@ def fuse_key(config: dict[str, Any]) -> str | None:
 
 def _can_fuse(config: dict[str, Any]) -> bool:
     """Whether nothing but the head trains, by plain steps, on what a cache can hold."""
-    nodes = ("data", "backbone", "head", "freeze", "augment", "optimizer", "cache", "trainer", "transfer", "sweep")
-    if not all(isinstance(config.get(node), dict) for node in nodes):
+    nodes = _NODES | {"optimizer", "sweep"}
+    if not all(isinstance(config.get(node), dict) for node in nodes) or config.keys() - _FREE - _ELSEWHERE - _SAME:
         return False
     trainer, freeze = config["trainer"], config["freeze"]
     return (

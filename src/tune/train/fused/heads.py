@@ -26,21 +26,27 @@ class StackedHeads(nn.Module):
     Args:
         heads: of one shape; they differ in their values and in their dropout.
         features: (B, D), any, to find out what the dropouts of a head see.
+        first_dropout: number of the first dropout layer of a head in its network.
 
     Raises:
         CannotFuse: if a head has state that is no parameter, or draws at random otherwise than by `KeyedDropout`.
     """
 
-    def __init__(self, heads: Sequence[Head], features: Tensor) -> None:
+    def __init__(self, heads: Sequence[Head], features: Tensor, first_dropout: int = 0) -> None:
         super().__init__()
+        self.first_dropout = first_dropout
         names = [name for name, _ in heads[0].named_parameters()]
         if any(dict(head.named_buffers()) for head in heads):
             raise CannotFuse(f"{type(heads[0]).__name__} has state that is no parameter")
+        if any(_shape(head) != _shape(heads[0]) for head in heads):
+            raise CannotFuse(f"{type(heads[0]).__name__} is not built alike in all trials")
         self.names = names
         own = [dict(head.named_parameters()) for head in heads]
         self.stacked = nn.ParameterList([torch.stack([each[name].detach() for each in own]) for name in names])
         self._one = [copy.deepcopy(heads[0]).requires_grad_(False)]  # in a list: its parameters are not ours
         self._dropouts = [module for module in self._one[0].modules() if isinstance(module, KeyedDropout)]
+        for dropout in self._dropouts:
+            dropout.p = 0.0  # the masks say it all
         for module in self._one[0].modules():
             if type(module) is nn.Linear and module.bias is not None:
                 module.forward = partial(_linear, module)  # pyright: ignore[reportAttributeAccessIssue]
@@ -88,7 +94,7 @@ class StackedHeads(nn.Module):
             keys = [(seed, shares[layer]) for seed, shares in zip(seeds, self.shares, strict=True)]
             for seed, p in dict.fromkeys(keys):
                 shape = (rows, *width)
-                key = (seed, step, layer)
+                key = (seed, step, self.first_dropout + layer)
                 drawn[seed, p] = draw_mask(p, key, shape, device) if p else torch.ones(shape, device=device)
             masks.append(torch.stack([drawn[key] for key in keys]))
         return masks
@@ -136,6 +142,16 @@ class _Linear(torch.autograd.Function):
             values = values if in_dims[0] is None else values.movedim(in_dims[0], 0)
             product = torch.matmul(values, weight.transpose(1, 2))
         return product + bias[:, None], 0
+
+
+def _shape(head: nn.Module) -> list[tuple[Any, ...]]:
+    """How a head is built: its modules and their plain attributes, but for the share of a keyed dropout."""
+    plain = (bool, int, float, str, tuple, type(None))
+    found: list[tuple[Any, ...]] = [(name, tensor.shape) for name, tensor in head.named_parameters()]
+    for name, module in head.named_modules():
+        own = {key: value for key, value in vars(module).items() if isinstance(value, plain)}
+        found.append((name, type(module), None if isinstance(module, KeyedDropout) else own))
+    return found
 
 
 def _widths(head: nn.Module, dropouts: list[KeyedDropout], features: Tensor) -> list[tuple[int, ...]]:

@@ -14,6 +14,7 @@ from torch.func import vmap
 from tune.batch import Batch, Output
 from tune.data.seeds import seed_device, seed_of
 from tune.evaluate.metrics import measure_many
+from tune.models.heads.dropout import KeyedDropout
 from tune.train.callbacks.audit import never_had_a_gradient
 from tune.train.callbacks.finite import no_longer_finite
 from tune.train.fused.heads import StackedHeads
@@ -53,7 +54,9 @@ class FusedLearner(pl.LightningModule):
         self.seeds, self.steps = seeds, prepared.data.steps_per_epoch
         device = torch.device({"cuda": "cuda", "mps": "mps"}.get(prepared.device, "cpu"))
         self.heads = StackedHeads(
-            [trial.head for trial in trials], torch.zeros(2, prepared.network.backbone.feature_dim)
+            [trial.head for trial in trials],
+            torch.zeros(2, prepared.network.backbone.feature_dim),
+            sum(isinstance(module, KeyedDropout) for module in prepared.network.backbone.modules()),
         ).to(device)
         self.optimizer = StackedOptimizer(list(self.heads.stacked), [trial.optimizer for trial in trials])
         self.best = self.heads.values()
@@ -109,7 +112,7 @@ class FusedLearner(pl.LightningModule):
         self.totals.append(total.detach())
         self.rows += rows
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().double() * rows
+            self.sums[name] = self.sums.get(name, 0) + value.detach() * rows
 
     def terms(self, features: Tensor, batch: Batch, step: int) -> dict[str, Tensor]:
         """Terms of the training loss by name, each (K,).
@@ -120,7 +123,7 @@ class FusedLearner(pl.LightningModule):
             step: of the training.
         """
         draws = [self.trials[number].draws for number in self.alive]
-        embedding, logits = self.heads(features, self.heads.masks(draws, step, features.shape[-2]))
+        embedding, logits = self._say_of(features, self.heads.masks(draws, step, features.shape[-2]))
         loss = self._losses(features, embedding, logits, self._smoothed(batch))
         return {"loss": loss, **self._penalties()}
 
@@ -137,16 +140,16 @@ class FusedLearner(pl.LightningModule):
 
     def look(self, batch: Batch) -> None:
         """Add what the heads say of a batch."""
-        features = self._features(batch.images)
-        embedding, logits = self.heads(features)
+        features = batch.images = self._features(batch.images)
+        embedding, logits = self._say_of(features)
         losses = self._losses(features, embedding, logits, batch)
-        self.seen.append((batch.index, logits, losses.double() * len(batch.labels)))
+        self.seen.append((batch.index, logits, losses * len(batch.labels)))
 
     def seen_so_far(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of all batches since the last call: rows (N,), probabilities (K, N, C), mean losses (K,); on the CPU."""
         index = torch.cat([index for index, _, _ in self.seen]).cpu()
         logits = torch.cat([logits for _, logits, _ in self.seen], dim=1).cpu()
-        loss = torch.stack([loss for _, _, loss in self.seen]).sum(dim=0).cpu() / len(index)
+        loss = torch.stack([loss for _, _, loss in self.seen]).cpu().double().sum(dim=0) / len(index)
         self.seen.clear()
         order = index.argsort()
         probs = [some.double().softmax(dim=2).float() for some in logits[:, order].split(16)]
@@ -207,6 +210,11 @@ class FusedLearner(pl.LightningModule):
 
         parts = (batch.images, batch.labels, batch.label_probs, batch.weights, batch.index)
         return Batch(*(each(part) for part in parts))
+
+    def _say_of(self, features: Tensor, masks: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings and logits, in the precision of the weights, as `Network` has it."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.heads(features, masks)
 
     def _features(self, images: Tensor) -> Tensor:
         """(B, D) of images (B, C, H, W), or of what the frozen part has said of them (B, N)."""

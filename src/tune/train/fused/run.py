@@ -21,7 +21,7 @@ from tune.data.pixels import free_bytes
 from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
 from tune.models.weights_file import WeightsFile
-from tune.run_dir import atomic_write
+from tune.run_dir import atomic_write, read_json
 from tune.train import screen
 from tune.train.callbacks.history import write_history
 from tune.train.callbacks.loggers import quiet_lightning, run_log
@@ -48,8 +48,8 @@ def run_group(jobs: list[dict[str, Any]]) -> int:
         CannotFuse: before any folder is written, if they must train one by one after all.
         ConfigError: if one of the configs does not fit; the trial says so itself when it runs alone.
     """
-    prepared = prepare(_shared(jobs[0]["config"]))
-    _require_fusable(prepared)
+    prepared = prepare(_shared([job["config"] for job in jobs]))
+    _require_fusable(prepared, jobs)
     trials = [make_trial(job, prepared) for job in jobs]
     at_once = _at_once(trials, prepared)
     _rehearse(trials[:at_once], prepared)
@@ -70,19 +70,34 @@ def run_group(jobs: list[dict[str, Any]]) -> int:
                     ended += 1
         except Interrupted as error:
             for record in records[ended:]:
-                record.end("interrupted", error.exit_code, str(error))
+                if read_json(record.run_dir / "run.json")["status"] == "running":
+                    record.end("interrupted", error.exit_code, str(error))
             return error.exit_code
     return 0
 
 
-def _shared(config: dict[str, Any]) -> dict[str, Any]:
-    """A config for what the trials have in common: smoothing is each trial's own."""
-    return {**config, "regularize": {**config["regularize"], "label_smoothing": 0.0}}
+def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A config for what the trials have in common: smoothing is each trial's own, views are those of the longest."""
+    first = configs[0]
+    regularize = {**first["regularize"], "label_smoothing": 0.0}
+    return {**first, "regularize": regularize, "epochs": max(config["epochs"] for config in configs)}
 
 
-def _require_fusable(prepared: Prepared) -> None:
+def _require_fusable(prepared: Prepared, jobs: Sequence[dict[str, Any]]) -> None:
+    """Look at what only the built parts tell.
+
+    Raises:
+        CannotFuse: if the trials must train one by one.
+    """
+    seeds = {job["config"]["seed"] for job in jobs}
     if len(prepared.phases) > 1 or prepared.phases[0].trained != {"head"} or prepared.frozen.encoders[0] is None:
         raise CannotFuse(f"more than the head trains, or the backbone is not cut: {prepared.frozen.describe()}")
+    if prepared.precision.trainer not in ("32-true", "bf16-mixed"):
+        raise CannotFuse(f"{prepared.precision.trainer} scales gradients, or weights are not in fp32")
+    if prepared.data.mixes or (len(seeds) > 1 and prepared.data.changes_pixels):
+        raise CannotFuse("images are mixed, or changed in another way for each seed")
+    if len(seeds) > 1 and not prepared.frozen.is_kept:
+        raise CannotFuse(f"each seed has its own order, and images are not kept: {prepared.frozen.describe()}")
 
 
 def _at_once(trials: Sequence[Trial], prepared: Prepared) -> int:
@@ -93,7 +108,11 @@ def _at_once(trials: Sequence[Trial], prepared: Prepared) -> int:
     width = network.backbone.feature_dim
     weights = sum(parameter.numel() for parameter in network.head.parameters())
     inner = sum(max(parameter.shape) for parameter in network.head.parameters())
-    numbers = 6 * weights + 4 * len(prepared.parts.val) * classes + rows * (6 * inner + (2 * width if seeds > 1 else 0))
+    numbers = (
+        6 * weights
+        + 8 * max(len(prepared.parts.val), len(prepared.parts.test)) * classes
+        + rows * (6 * inner + (2 * width if seeds > 1 else 0))
+    )
     free = torch.cuda.mem_get_info()[0] if prepared.device == "cuda" else free_bytes()
     return max(1, free // 2 // (4 * numbers))
 
@@ -103,9 +122,11 @@ def _rehearse(trials: Sequence[Trial], prepared: Prepared) -> None:
     classes, width = len(prepared.table.classes), prepared.network.backbone.feature_dim
     labels = torch.arange(4) % classes
     probs = torch.nn.functional.one_hot(labels, classes).float()
-    batch = Batch(torch.randn(4, width), labels, probs, torch.ones(4), torch.arange(4))
+    parts = (torch.randn(4, width), labels, probs, torch.ones(4), torch.arange(4))
     try:
         learner = FusedLearner(trials, prepared, _say)
+        device = learner.heads.stacked[0].device
+        batch = Batch(*(part.to(device) for part in parts))
         learner.terms(batch.images, batch, step=0)["loss"].sum().backward()
     except CannotFuse:
         raise
@@ -119,7 +140,7 @@ def _train(trials: Sequence[Trial], prepared: Prepared) -> None:
     trainer = build_trainer(
         {**prepared.config["trainer"], "accelerator": {"cuda": "gpu"}.get(prepared.device, prepared.device)},
         epochs=max(trial.config["epochs"] for trial in trials),
-        precision="32-true",  # heads always run in the precision of their weights
+        precision=prepared.precision.trainer,
         callbacks=[OwnSignals()],
         loggers=[],
         root=trials[0].run_dir,
@@ -151,6 +172,7 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float) ->
         write_predictions(run_dir / "predictions" / "test.csv", table.names, table.classes, *predicted)
         result = tell(result, prepared.parts, predicted[2], predicted[1], loss)
     record.end("done", 0, seconds=round(seconds, 3), **result)
+    trial.forget()
 
 
 def _say(line: str) -> None:

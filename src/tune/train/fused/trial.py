@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from tune.config.build import build
 from tune.data.seeds import seed_of
@@ -82,6 +82,10 @@ class Trial:
         if isinstance(scheduler, LambdaLR):
             return float(scheduler.base_lrs[0]) * scheduler.lr_lambdas[0](step)
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def forget(self) -> None:
+        """Let go of what was written."""
+        self.predictions, self.tested, self.weights = None, None, {}
 
     def story(self) -> list[str]:
         """Lines of its run.log."""
@@ -165,6 +169,7 @@ def make_trial(job: dict[str, Any], prepared: Prepared) -> Trial:
     schedule = build(
         config["scheduler"], optimizer=optimizer, total_steps=config["epochs"] * steps, steps_per_epoch=steps
     )
-    if schedule["interval"] == "step" and not isinstance(schedule["scheduler"], LambdaLR):
+    kind = {"step": LambdaLR, "epoch": ReduceLROnPlateau}[schedule["interval"]]
+    if not isinstance(schedule["scheduler"], kind) or schedule.get("frequency", 1) != 1:
         raise CannotFuse(f"{type(schedule['scheduler']).__name__} is no closed formula of the step")
     return Trial(job, regularize, head, loss, optimizer, schedule)

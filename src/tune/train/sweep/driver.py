@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tune.errors import RunError
 from tune.run_dir import atomic_write, write_json
 from tune.train.sweep import ledger
 from tune.train.sweep.groups import Groups
@@ -206,13 +207,16 @@ class _Sweep:
 
     def _finish(self, job: dict[str, Any], processes: Processes) -> None:
         log = self.sweep_dir / "last.log"
-        processes.start(0, job, log, env={}, limit_s=None, grace_s=self.options.grace_s)
-        while processes.running:
-            for ended in processes.wait():
-                if ended.code:
-                    self.say(f"warning: the last step failed: {ended.cause}   log: {log}")
-                else:
-                    log.unlink()
+        try:
+            processes.start(_LAST, job, log, env={}, limit_s=None, grace_s=self.options.grace_s)
+            while processes.running:
+                for ended in processes.wait():
+                    if ended.code == 0:
+                        log.unlink(missing_ok=True)
+                    else:
+                        self.say(f"warning: the last step failed: {ended.cause}   log: {log}")
+        except RunError as error:  # the trials are done all the same
+            self.say(f"warning: the last step failed: {error}")
 
     def _start(self, rows: list[Row], processes: Processes) -> None:
         """Start a trial, or some that train as one."""
@@ -231,7 +235,7 @@ class _Sweep:
             first.number,
             job,
             self.groups.log_of(rows),
-            env=gpu_env(self.gpus, slot, first.config),
+            env={**gpu_env(self.gpus, slot, first.config), "TUNE_JOBS": str(self.options.jobs)},
             limit_s=None if limit is None else limit * len(rows),
             grace_s=self.options.grace_s,
         )
@@ -244,18 +248,21 @@ class _Sweep:
                 self._ended(ended)
 
     def _ended(self, ended: Ended) -> None:
+        if ended.number == _LAST:
+            return
+        was_stopping = self.is_stopping
         self.free.append(self.slots.pop(ended.number))
         rows = self.groups.ended(ended.number)
         for row in rows:
-            if len(rows) > 1 and not self.is_stopping and not has_ended(row):
+            if len(rows) > 1 and not was_stopping and not has_ended(row):
                 self.groups.alone(row)
                 continue
-            settle(row, ended, self.is_stopping)
+            settle(row, ended, was_stopping)
             for copy in self.plan.copies[row.key]:
                 assert row.run_dir is not None
                 fill(copy, row.run_dir)
             self._tell(row, in_group=len(rows) > 1)
-        if len(rows) > 1 and not self.is_stopping:
+        if len(rows) > 1:
             self.say(self.groups.verdict(rows, ended))
 
     def _tell(self, row: Row, in_group: bool) -> None:
@@ -264,6 +271,10 @@ class _Sweep:
             self.is_stopping |= self.options.fail_fast
         elif not in_group:
             self.say(success(row, self.rows, self.objective))
+
+
+_LAST = 0
+"""Number under which what comes last runs; trials are counted from 1."""
 
 
 class _Terminated(KeyboardInterrupt):

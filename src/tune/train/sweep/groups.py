@@ -69,8 +69,8 @@ class Groups:
     def verdict(self, rows: list[Row], ended: Ended) -> str:
         """What came of a group."""
         number, left = self._number(rows), [row for row in rows if row.status == "missing"]
-        if done := len(rows) - len(left):
-            self.trained += 1
+        done = sum(row.status == "done" for row in rows)
+        self.trained += done > 0
         text = f"group {number}/{len(self.fused)}: {done} of {len(rows)} trained as one in {ended.seconds:.0f} s"
         if left:
             text += f"; {len(left)} run one by one: {ended.cause}   log: {self.log_of(rows)}"
