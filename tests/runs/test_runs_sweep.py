@@ -108,7 +108,7 @@ def test_the_answer_names_every_trial_in_the_order_of_the_grid(finished):
     tune, done = finished
     answer = answer_of(done)
     assert answer.keys() == {"sweep_dir", "status", "seconds", "fused_groups", "trials"}
-    assert (answer["status"], answer["fused_groups"]) == ("done", 0)
+    assert (answer["status"], answer["fused_groups"]) == ("done", 2)  # by batch_size
     assert answer["seconds"] > 0
     assert (tune.folder / answer["sweep_dir"] / "summary.csv").is_file()
     grid = [(lr, size) for lr in (1e-3, 1e-2) for size in (16, 24)]
@@ -168,12 +168,12 @@ def test_a_wider_grid_runs_only_what_is_new(finished):
 def test_a_driver_killed_in_the_middle_leaves_no_process_and_its_command_goes_on(tune, finished):
     process = tune.start("run", "-m", *GRID, "--json")
 
-    def third_runs() -> bool:
+    def second_group_runs() -> bool:
         found = {path.parent.name: path.read_bytes() for path in tune.folder.glob("outputs/run/sweep-*/*/run.json")}
         assert process.poll() is None, process.communicate()[0]
-        return "3" in found and status_of(found["3"]) == "running"
+        return "2" in found and status_of(found["2"]) == "running"
 
-    wait_until(third_runs)
+    wait_until(second_group_runs)
     below = descendants(process.pid)
     assert len(below) >= 3  # server, guard, trial
     os.kill(process.pid, signal.SIGKILL)
@@ -182,10 +182,10 @@ def test_a_driver_killed_in_the_middle_leaves_no_process_and_its_command_goes_on
     (sweep_dir,) = tune.folder.glob("outputs/run/sweep-*")
     before = records(sweep_dir)
     done = {number for number, record in before.items() if status_of(record) == "done"}
-    assert done == {"1", "2"}
+    assert done == {"1", "3"}
 
     again = tune("run", "-m", *GRID, "--json")
-    assert "4 trials: 2 to run, 1 at a time, 2 done before" in again.stderr
+    assert "4 trials = 1 fused group: 2 to run, 1 at a time, 2 done before" in again.stderr
     after = records(sweep_dir)
     assert all(after[number] == before[number] for number in done)
     whole, undisturbed = finished
@@ -194,9 +194,11 @@ def test_a_driver_killed_in_the_middle_leaves_no_process_and_its_command_goes_on
 
 
 @linux
-def test_ctrl_c_ends_the_trial_and_the_sweep(tune):
-    process = tune.start("run", "-m", *FEW, "epochs=500", "lr=1e-3,1e-2", "--json")
-    wait_until(lambda: any(tune.folder.glob("outputs/run/sweep-*/1/metrics.csv")) or process.poll() is not None)
+@pytest.mark.parametrize("words", [[], ["sweep.fuse=false"]], ids=["as one", "one by one"])
+def test_ctrl_c_ends_the_trial_and_the_sweep(tune, words):
+    process = tune.start("run", "-m", *FEW, "epochs=500", "lr=1e-3,1e-2", *words, "--json")
+    begun = "sweep-*/1/metrics.csv" if words else "sweep-*/2/run.json"  # a group writes metrics when it ends
+    wait_until(lambda: any(tune.folder.glob(f"outputs/run/{begun}")) or process.poll() is not None)
     below = descendants(process.pid)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
@@ -204,7 +206,7 @@ def test_ctrl_c_ends_the_trial_and_the_sweep(tune):
     assert not any(is_running(pid) for pid in below)
     answer = json.loads(output.splitlines()[-1])
     assert answer["status"] == "interrupted"
-    assert [trial["status"] for trial in answer["trials"]] == ["interrupted", "missing"]
+    assert [trial["status"] for trial in answer["trials"]] == ["interrupted", "missing" if words else "interrupted"]
     assert "Traceback" not in output
 
 

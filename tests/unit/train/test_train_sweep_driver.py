@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from processes import descendants, is_running
 from tune.errors import ConfigError
 from tune.train.sweep import Options, SweepResult, Trial, run_sweep
+from tune.train.sweep.leaderboard import Row
 from tune.train.sweep.ledger import ledger_key, locked, sweep_dir_of
 
 HERE = Path(__file__).parent
+Last = Callable[[list[Row]], dict | None]
 Run = Callable[..., tuple[SweepResult, list[str], list[str]]]
 
 
@@ -33,7 +36,9 @@ def rates(*values: float, **others) -> list[dict]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def run(configs: list[dict], command: str = "lr=1", **options) -> tuple[SweepResult, list[str], list[str]]:
+    def run(
+        configs: list[dict], command: str = "lr=1", last: Last = lambda rows: None, **options
+    ) -> tuple[SweepResult, list[str], list[str]]:
         said: list[str] = []
         answered: list[str] = []
         result = run_sweep(
@@ -48,6 +53,7 @@ def run(tmp_path: Path) -> Run:
             answer=answered.append,
             target="sweep_trials:trial",
             preload=[],
+            last=last,
         )
         return result, said, answered
 
@@ -194,6 +200,35 @@ def test_ctrl_c_in_a_group_leaves_its_trials_interrupted(tmp_path):
     assert process.returncode == 130, output
     records = [json.loads(path.read_text()) for path in (tmp_path / "fake").glob("sweep-*/*/run.json")]
     assert [record["status"] for record in records] == ["interrupted", "interrupted"]
+
+
+def test_what_comes_last_sees_all_trials_and_runs_where_they_ran(run):
+    seen: list[str] = []
+    job = {"last": "finish"}
+    result, said, _ = run(rates(0.001, 0.002), last=lambda rows: seen.extend(row.status for row in rows) or job)
+    assert seen == ["done", "done"]
+    assert result.exit_code == 0
+    assert not any("warning" in line for line in said)
+    assert not (result.sweep_dir / "last.log").exists()
+
+
+@pytest.mark.parametrize(("act", "cause"), [("raise", "no such thing"), ("kill", "SIGKILL")])
+def test_what_comes_last_and_fails_costs_a_warning(run, act, cause):
+    result, said, answered = run(rates(0.001), last=lambda rows: {"last": act})
+    assert result.exit_code == 0
+    assert any("the last step failed" in line and cause in line for line in said)
+    assert (result.sweep_dir / "last.log").exists()
+    assert (result.sweep_dir / "summary.csv").exists()
+    assert answered[0].startswith("1 done")
+
+
+def test_ctrl_c_in_what_comes_last_leaves_the_table(run, tmp_path):
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    result, _, answered = run(rates(0.001), last=lambda rows: {"last": "hang"})
+    assert result.exit_code == 130
+    assert [row.status for row in result.rows] == ["done"]
+    assert answered[0].startswith("1 done")
 
 
 def test_a_second_driver_is_refused(run, tmp_path):

@@ -4,6 +4,7 @@ group    which trials can train together, read from their configs (no torch)
 run      the story of a group: prepare once, train, test, leave each trial its run folder
 trial    one of the K: its schedule, its best epoch, when it stops, its files
 heads    K heads of one shape as stacked parameters
+blocks   which of them run in one go: equal loss and dropout, equally many for each seed
 optim    K optimizers of one kind, their hyper-parameters as vectors
 learner  the LightningModule
 

@@ -1,4 +1,4 @@
-"""K heads of one shape as stacked parameters, run as batched matrix products."""
+"""K heads of one shape as stacked parameters; under vmap they run as batched matrix products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
 from tune.models.heads.dropout import KeyedDropout, draw_mask
 from tune.train.fused.optim import CannotFuse
@@ -50,53 +50,50 @@ class StackedHeads(nn.Module):
         for module in self._one[0].modules():
             if type(module) is nn.Linear and module.bias is not None:
                 module.forward = partial(_linear, module)  # pyright: ignore[reportAttributeAccessIssue]
-        self.shares = [
+        self.shares = self.all_shares = [
             tuple(module.p for module in head.modules() if isinstance(module, KeyedDropout)) for head in heads
         ]
         self._widths = _widths(self._one[0], self._dropouts, features)
 
-    def forward(self, features: Tensor, masks: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Embeddings (K, B, E) and logits (K, B, C), float32.
+    def params(self) -> dict[str, Tensor]:
+        """All parameters, (K, …), by the names that a head has for them."""
+        return dict(zip(self.names, self.stacked, strict=True))
+
+    def run(
+        self, params: dict[str, Tensor], features: Tensor, masks: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One head: embedding (B, E) and logits (B, C), float32, of features (B, D); to be called under vmap.
 
         Args:
-            features: (B, D) for all heads, or (K, B, D).
-            masks: of each dropout layer, (K, B, …); given in training.
+            params: of the head.
+            features: of the rows.
+            masks: of each dropout layer, (B, …), or none where nothing is dropped; None outside training.
         """
         head = self._one[0].train(masks is not None)
-        own = 0 if features.ndim == 3 else None
-        params = dict(zip(self.names, self.stacked, strict=True))
-
-        def run(params: dict[str, Tensor], features: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-            for dropout, mask in zip(self._dropouts, masks, strict=False):
-                dropout.mask = mask
-            return functional_call(head, params, (features,))
-
+        for dropout, mask in zip(self._dropouts, masks or [], strict=False):
+            dropout.mask = mask
         try:
-            embedding, logits = vmap(run, in_dims=(0, own, 0))(params, features, masks or [])
+            embedding, logits = functional_call(head, params, (features,))
         finally:
             for dropout in self._dropouts:
                 dropout.mask = None
         return embedding, logits.float()
 
-    def masks(self, seeds: Sequence[int], step: int, rows: int) -> list[Tensor]:
-        """What each dropout layer multiplies by in a step, (K, B, …): what each head would draw alone.
+    def masks(self, seeds: Sequence[int], shares: tuple[float, ...], step: int, rows: int) -> list[Tensor]:
+        """What each dropout layer multiplies by in a step, (S, B, …): what a head of each seed would draw alone.
 
         Args:
-            seeds: of each head, as its network would be given it.
+            seeds: as the network of a head would be given them.
+            shares: of each layer, the same for all seeds.
             step: of the training.
             rows: B.
         """
-        if not any(p for shares in self.shares for p in shares):
+        if not any(shares):
             return []
         device, masks = self.stacked[0].device, []
-        for layer, width in enumerate(self._widths):
-            drawn: dict[tuple[int, float], Tensor] = {}
-            keys = [(seed, shares[layer]) for seed, shares in zip(seeds, self.shares, strict=True)]
-            for seed, p in dict.fromkeys(keys):
-                shape = (rows, *width)
-                key = (seed, step, self.first_dropout + layer)
-                drawn[seed, p] = draw_mask(p, key, shape, device) if p else torch.ones(shape, device=device)
-            masks.append(torch.stack([drawn[key] for key in keys]))
+        for layer, (share, width) in enumerate(zip(shares, self._widths, strict=True)):
+            keys = [(seed, step, self.first_dropout + layer) for seed in seeds]
+            masks.append(torch.stack([draw_mask(share, key, (rows, *width), device) for key in keys]))
         return masks
 
     def keep(self, alive: Tensor) -> None:
@@ -106,7 +103,8 @@ class StackedHeads(nn.Module):
         self.shares = [self.shares[number] for number in alive.tolist()]
 
     def take(self, values: dict[str, Tensor], chosen: Tensor) -> None:
-        """Take the values of the heads of these numbers (k,) in their place."""
+        """Go back to the heads of these numbers (k,) among all that there were, with these values."""
+        self.shares = [self.all_shares[number] for number in chosen.tolist()]
         for number, name in enumerate(self.names):
             self.stacked[number] = nn.Parameter(values[name][chosen].to(self.stacked[number].device))
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any, final
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from tune.batch import Batch, Output
+from tune.batch import Batch
 from tune.data.seeds import seed_device, seed_of
 from tune.evaluate.metrics import measure_many
 from tune.models.heads.dropout import KeyedDropout
 from tune.train.callbacks.audit import never_had_a_gradient
 from tune.train.callbacks.finite import no_longer_finite
+from tune.train.fused.blocks import arrange, blocks_of, look, train
 from tune.train.fused.heads import StackedHeads
 from tune.train.fused.optim import StackedOptimizer
 
@@ -50,8 +48,8 @@ class FusedLearner(pl.LightningModule):
         encoder = prepared.frozen.encoders[0]
         assert encoder is not None
         self.encoder = encoder
-        seeds = list(dict.fromkeys(trial.config["seed"] for trial in trials))
-        self.seeds, self.steps = seeds, prepared.data.steps_per_epoch
+        self.seeds = sorted({trial.config["seed"] for trial in trials})
+        self.steps = prepared.data.steps_per_epoch
         device = torch.device({"cuda": "cuda", "mps": "mps"}.get(prepared.device, "cpu"))
         self.heads = StackedHeads(
             [trial.head for trial in trials],
@@ -67,17 +65,23 @@ class FusedLearner(pl.LightningModule):
         """None that Lightning knows of."""
 
     def _arrange(self) -> None:
-        """Vectors over the trials that are alive."""
+        """Blocks and vectors over the trials that are alive, after bringing them into the order of the blocks."""
         trials = [self.trials[number] for number in self.alive]
-        self.of_seed = torch.tensor([self.seeds.index(trial.config["seed"]) for trial in trials])
-        by_loss: dict[str, list[int]] = defaultdict(list)
-        for place, trial in enumerate(trials):
-            by_loss[json.dumps(trial.config["loss"], sort_keys=True)].append(place)
-        self.losses = [(trials[places[0]].loss, torch.tensor(places)) for places in by_loss.values()]
-        self.smoothing = torch.tensor([trial.regularize.label_smoothing for trial in trials], dtype=torch.float64)
+        order = arrange(trials, self.heads.shares)
+        self._keep(order)
+        trials = [trials[place] for place in order]
+        self.blocks = blocks_of(trials, self.heads.shares, self.seeds)
         self.strengths = {
             name: torch.tensor([getattr(trial.regularize, name) for trial in trials]) for name in ("l1", "l2")
         }
+
+    def _keep(self, places: list[int]) -> None:
+        """Go on with the heads at some places, in that order."""
+        if places != list(range(len(self.alive))):
+            alive = torch.tensor(places)
+            self.alive = [self.alive[place] for place in places]
+            self.heads.keep(alive)
+            self.optimizer.keep(list(self.heads.stacked), alive)
 
     def on_train_epoch_start(self) -> None:
         trials = [self.trials[number] for number in self.alive]
@@ -93,11 +97,10 @@ class FusedLearner(pl.LightningModule):
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
         seed_device(seed_of("fused", self.current_epoch, batch_idx), self.device)
         step = self.current_epoch * self.steps + batch_idx
-        several = len(self.seeds)
         batch = batches["target"]
-        rows = len(batch.labels) // several
         batch.images = self._features(batch.images)
-        batch = self._apart(batch) if several > 1 else batch
+        batch = self._apart(batch)
+        rows = batch.labels.shape[1]
         terms = self.terms(batch.images, batch, step)
         total = torch.stack(list(terms.values())).sum(dim=0)  # (K,)
         for parameter in self.heads.stacked:
@@ -118,14 +121,13 @@ class FusedLearner(pl.LightningModule):
         """Terms of the training loss by name, each (K,).
 
         Args:
-            features: (B, D), or (K, B, D) where the trials see different rows.
-            batch: of the same rows.
+            features: (S, B, D), of each seed.
+            batch: of the same rows, with the same first dimension.
             step: of the training.
         """
-        draws = [self.trials[number].draws for number in self.alive]
-        embedding, logits = self._say_of(features, self.heads.masks(draws, step, features.shape[-2]))
-        loss = self._losses(features, embedding, logits, self._smoothed(batch))
-        return {"loss": loss, **self._penalties()}
+        with torch.autocast(features.device.type, enabled=False):  # as `Network` has it
+            losses = [train(block, self.heads, features, batch, step) for block in self.blocks]
+        return {"loss": torch.cat(losses), **self._penalties()}
 
     def validation_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
         self.look(batches["target"])
@@ -141,9 +143,9 @@ class FusedLearner(pl.LightningModule):
     def look(self, batch: Batch) -> None:
         """Add what the heads say of a batch."""
         features = batch.images = self._features(batch.images)
-        embedding, logits = self._say_of(features)
-        losses = self._losses(features, embedding, logits, batch)
-        self.seen.append((batch.index, logits, losses * len(batch.labels)))
+        with torch.autocast(features.device.type, enabled=False):
+            logits, losses = zip(*(look(block, self.heads, features, batch) for block in self.blocks), strict=True)
+        self.seen.append((batch.index, torch.cat(logits), torch.cat(losses) * len(batch.labels)))
 
     def seen_so_far(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of all batches since the last call: rows (N,), probabilities (K, N, C), mean losses (K,); on the CPU."""
@@ -195,60 +197,18 @@ class FusedLearner(pl.LightningModule):
         if not running:
             self.trainer.should_stop = True
         elif len(running) < len(self.alive):
-            alive = torch.tensor(running)
-            self.alive = [self.alive[place] for place in running]
-            self.heads.keep(alive)
-            self.optimizer.keep(list(self.heads.stacked), alive)
+            self._keep(running)
             self._arrange()
 
     def _apart(self, batch: Batch) -> Batch:
-        """(S · B, …) of several seeds, as each of the K trials sees them: (K, B, …)."""
-
-        def each(tensor: Tensor) -> Tensor:
-            of_seeds = tensor.reshape(len(self.seeds), -1, *tensor.shape[1:])
-            return of_seeds[self.of_seed.to(tensor.device)]
-
+        """(S · B, …) of several seeds as (S, B, …)."""
         parts = (batch.images, batch.labels, batch.label_probs, batch.weights, batch.index)
-        return Batch(*(each(part) for part in parts))
-
-    def _say_of(self, features: Tensor, masks: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Embeddings and logits, in the precision of the weights, as `Network` has it."""
-        with torch.autocast(features.device.type, enabled=False):
-            return self.heads(features, masks)
+        return Batch(*(part.reshape(len(self.seeds), -1, *part.shape[1:]) for part in parts))
 
     def _features(self, images: Tensor) -> Tensor:
         """(B, D) of images (B, C, H, W), or of what the frozen part has said of them (B, N)."""
         words = self.encoder(images) if images.ndim == 4 else images
         return self.encoder.cut.suffix(words.float(), False)
-
-    def _smoothed(self, batch: Batch) -> Batch:
-        """Label smoothing as each trial has it."""
-        if not bool(self.smoothing.any()):
-            return batch
-        share = self.smoothing.to(batch.label_probs.device)[:, None, None]
-        classes = batch.label_probs.shape[-1]
-        probs = (1 - share).float() * batch.label_probs + (share / classes).float()  # (K, B, C)
-        return Batch(batch.images, batch.labels, probs, batch.weights, batch.index)
-
-    def _losses(self, features: Tensor, embedding: Tensor, logits: Tensor, batch: Batch) -> Tensor:
-        """(K,), each trial's loss of its rows.
-
-        What is the same for all trials has no dimension for them.
-        """
-        shared = (features, batch.images, batch.labels, batch.label_probs, batch.weights, batch.index)
-        plain = (2, 2, 1, 2, 1, 1)  # dimensions of each when it is the same for all
-        out = logits.new_empty(len(logits))
-        for loss, places in self.losses:
-            places = places.to(logits.device)
-            everyone = len(places) == len(logits)
-            own = [tensor.ndim > ndim for tensor, ndim in zip(shared, plain, strict=True)]
-            given = [
-                tensor[places] if mine and not everyone else tensor for tensor, mine in zip(shared, own, strict=True)
-            ]
-            ours = (embedding, logits) if everyone else (embedding[places], logits[places])
-            values = vmap(_one_loss(loss), in_dims=(0, 0, *(0 if mine else None for mine in own)))(*ours, *given)
-            out = values if everyone else out.index_copy(0, places, values)
-        return out
 
     def _penalties(self) -> dict[str, Tensor]:
         """(K,) of each kind that any trial has."""
@@ -279,19 +239,12 @@ class FusedLearner(pl.LightningModule):
         """Give each trial its best weights, and put those of all that are done into the heads; their numbers."""
         for number, trial in enumerate(self.trials):
             trial.weights = {name: values[number].cpu() for name, values in self.best.items()}
-        self.alive = [number for number, trial in enumerate(self.trials) if trial.status == "done"]
+        done = [number for number, trial in enumerate(self.trials) if trial.status == "done"]
+        shares = [self.heads.all_shares[number] for number in done]
+        self.alive = [done[place] for place in arrange([self.trials[number] for number in done], shares)]
         self.heads.take(self.best, torch.tensor(self.alive, dtype=torch.int64))
-        self._arrange()
+        self.blocks = blocks_of([self.trials[number] for number in self.alive], self.heads.shares, self.seeds)
         return self.alive
-
-
-def _one_loss(loss: Any) -> Callable[..., Tensor]:
-    """A loss as a function of tensors, for vmap."""
-
-    def run(embedding: Tensor, logits: Tensor, features: Tensor, images: Tensor, *batch: Tensor) -> Tensor:
-        return loss(Output(features, embedding, logits), Batch(images, *batch))
-
-    return run
 
 
 def _single(value: Any) -> float:

@@ -126,7 +126,7 @@ def _rehearse(trials: Sequence[Trial], prepared: Prepared) -> None:
     try:
         learner = FusedLearner(trials, prepared, _say)
         device = learner.heads.stacked[0].device
-        batch = Batch(*(part.to(device) for part in parts))
+        batch = Batch(*(part.to(device).expand(len(learner.seeds), *part.shape) for part in parts))
         learner.terms(batch.images, batch, step=0)["loss"].sum().backward()
     except CannotFuse:
         raise
