@@ -22,6 +22,7 @@ from tune.errors import DataError, Problem
 # What Pillow may try. Left out are formats that start other programs (EPS runs Ghostscript) or hold no photographs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 
+_CHUNK = 64  # files that a thread is given at once
 _BROKEN = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError),
     *(
@@ -96,8 +97,11 @@ def unreadable(paths: Sequence[Path], workers: int | None = None) -> list[tuple[
             return error.problems[0].text
         return None
 
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor(max(1, workers or os.cpu_count() or 1)) as threads:
-        reasons = list(threads.map(reason, paths))
+        reasons = [
+            text for chunk in threads.map(lambda some: [reason(path) for path in some], chunks) for text in chunk
+        ]
     return [(i, text) for i, text in enumerate(reasons) if text is not None]
 
 

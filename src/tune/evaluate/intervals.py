@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+_AT_ONCE = 1_000_000  # numbers drawn at once
 Z = 1.959964  # 97.5 % point of the normal distribution
 
 
@@ -55,19 +57,33 @@ def of_auroc(probs: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 
     """
     n, classes = probs.shape
     resamples = int(np.clip(4e8 // (n * classes), 50, RESAMPLES))
-    weights = _resampled(n, resamples, seed)
     of_class = [1] if classes == 2 else range(classes)
-    areas = np.stack([_weighted_auroc(probs[:, k], labels == k, weights) for k in of_class])
+    draw = _drawn_once if n * resamples <= _AT_ONCE else _drawn
+    areas = np.concatenate(
+        [
+            np.stack([_weighted_auroc(probs[:, k], labels == k, weights) for k in of_class])
+            for weights in draw(n, resamples, seed)
+        ],
+        axis=1,
+    )
     with np.errstate(invalid="ignore"):
         seen = ~np.isnan(areas)
         means = np.where(seen, areas, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     return _middle(means[seen.any(axis=0)]) if seen.any() else (0.0, 1.0)
 
 
+def _drawn(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
+    """How often each of `n` rows is drawn in each resample, some resamples (r, N) at a time."""
+    rng, some = np.random.default_rng(seed), max(1, _AT_ONCE // n)
+    for start in range(0, resamples, some):
+        size = min(some, resamples - start)
+        yield rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.int32)
+
+
 @lru_cache(maxsize=1)
-def _resampled(n: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each of `n` rows is drawn in each resample, (R, N); the trials of a sweep ask for the same."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+def _drawn_once(n: int, resamples: int, seed: int) -> list[NDArray[np.int32]]:
+    """The same, kept: the trials of a sweep ask for the same."""
+    return list(_drawn(n, resamples, seed))
 
 
 def _weighted_auroc(scores: NDArray, positive: NDArray[np.bool_], weights: NDArray) -> NDArray:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 32  # images in a forward pass
 _ROWS = 16  # a batch that is no multiple of this takes another way through a CPU's matrix products, 1e-6 apart in fp32
-_SHARD = 64 << 20  # bytes after which a shard is written: what a kill may cost
+_SHARD = 16 << 20  # bytes after which a shard is written: what a kill may cost; it is held four times
 _CHECKED = 8  # rows of a cache that are computed again before it is believed
 T = TypeVar("T")
 R = TypeVar("R")
