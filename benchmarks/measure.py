@@ -73,7 +73,7 @@ def process(command: list[str], cache: Path, **env: str) -> Done:
             command,
             stdout=out,
             stderr=err,
-            env={**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT), **env},
+            env={**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **env},
             cwd=ROOT,
         )
         _, status, usage = os.wait4(child.pid, 0)

@@ -45,6 +45,16 @@ def test_another_seed_gives_other_weights(tune):
     assert not same(a, b)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["regularize.ema=0.9", "regularize.sam=0.05", "loss=center", "data.sampler=balanced"], ["regularize.swa=2"]],
+)
+def test_averages_sharp_steps_and_centres_survive_a_kill(tune, words):
+    tune("run", *WILD, *words, "name=plain")
+    plain = next((tune.folder / "outputs" / "plain").iterdir())
+    assert same(plain, killed_and_resumed(tune, kills=1, workers=0, wild=[*WILD, *words]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_five_kills_at_random_steps(tune, workers):
@@ -53,13 +63,13 @@ def test_five_kills_at_random_steps(tune, workers):
     assert same(plain, killed_and_resumed(tune, kills=5, workers=workers))
 
 
-def killed_and_resumed(tune, kills: int, workers: int):
+def killed_and_resumed(tune, kills: int, workers: int, wild: list[str] = WILD):
     """Start a run, kill its whole process group at random moments, resume it to the end.
 
     The first kill waits for the first checkpoint, so that there always is something to resume.
     """
     draw, wanted = random.Random(workers), "killed/*/checkpoints/last.ckpt"
-    process = tune.start("run", *WILD, "name=killed", f"data.workers={workers}")
+    process = tune.start("run", *wild, "name=killed", f"data.workers={workers}")
     for number in range(kills):
         deadline = time.monotonic() + 60
         while (

@@ -23,6 +23,7 @@ OURS = (
     "tune.models.backbones.",
     "tune.models.heads.",
     "tune.models.freeze.",
+    "tune.models.init.",
     "tune.losses.",
     "tune.transfer.",
     "tune.train.optim.",

@@ -69,13 +69,14 @@ WITHOUT_TARGET = {"cache": "tune.features.options.CacheOptions", "regularize": "
 MAY_BE_EMPTY = ("logger",)
 """Groups with an option that names no class because it is always on."""
 
-METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss")
+METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss", "recall_at_1", "recall_at_5", "map")
 
 _FACT = "is found out by the run itself: leave it out"
 _WEIGHT_DECAY = "belongs to regularize: set regularize.weight_decay"
 FACTS: dict[str, str] = {
     "num_classes": _FACT,
     "feature_dim": _FACT,
+    "embedding_dim": _FACT,
     "class_counts": _FACT,
     "total_steps": _FACT,
     "input_size": _FACT,

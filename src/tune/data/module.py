@@ -16,7 +16,7 @@ from tune.batch import Batch
 from tune.data.augment import Augment
 from tune.data.mix import mix
 from tune.data.pixels import KeptPixels, free_bytes
-from tune.data.samplers import BatchRows, Rows, SeveralOrders
+from tune.data.samplers import BatchRows, Rows, SamplerName, SeveralOrders, choose_order
 from tune.data.seeds import keyed
 from tune.data.splits import Parts
 from tune.data.table import Table
@@ -121,6 +121,8 @@ class ImageData(pl.LightningDataModule):
         augment: random changes of training images; None for none.
         label_smoothing: ε from 0 to 1.
         views: ways in which a training image is changed, in turn by epoch; None: a new one in each.
+        sampler: shuffle or balanced, see `choose_order`.
+        rows_per_class: rows of a class that share a training batch, as the loss asks; 0: any.
         batch_size: rows per optimizer step, over all processes and accumulated batches.
         accumulate: batches per optimizer step.
         workers: processes that read ahead; 0 for none.
@@ -145,6 +147,8 @@ class ImageData(pl.LightningDataModule):
         augment: Augment | None = None,
         label_smoothing: float = 0.0,
         views: int | None = None,
+        sampler: SamplerName = "shuffle",
+        rows_per_class: int = 0,
         batch_size: int = 32,
         accumulate: int = 1,
         workers: int = 0,
@@ -175,11 +179,13 @@ class ImageData(pl.LightningDataModule):
             views=views,
         )
         self._plain = ImageBatches(table, self.transform)
+        train = parts.rows("train")
+        draw = choose_order(sampler, rows_per_class, train, table.labels[train], batch_size // accumulate, world)
         self._samplers = {
             part: BatchRows(
                 parts.rows(part),
                 batch_size // accumulate,
-                shuffle=part == "train",
+                draw=draw if part == "train" else None,
                 seed=seed,
                 rank=rank,
                 world=world,
@@ -217,7 +223,7 @@ class ImageData(pl.LightningDataModule):
     def several_orders(self, seeds: Sequence[int]) -> DataLoader:
         """As `train_dataloader`, for several seeds at once: B rows in the order of the first seed, B of the second …"""
         own = self._samplers["train"]
-        orders = [BatchRows(own.rows, own.batch_rows, shuffle=True, seed=seed) for seed in seeds]
+        orders = [BatchRows(own.rows, own.batch_rows, draw=own.draw, seed=seed) for seed in seeds]
         return self._loader(self._training, SeveralOrders(orders))
 
     def val_dataloader(self) -> DataLoader:
@@ -231,7 +237,7 @@ class ImageData(pl.LightningDataModule):
     def eval_rows(self, part: str) -> DataLoader:
         """Any part, "train" too, as validation sees it: in order, unchanged, plain one-hot."""
         own = self._samplers[part]
-        sampler = BatchRows(own.rows, own.batch_rows, shuffle=False, rank=own.rank, world=own.world)
+        sampler = BatchRows(own.rows, own.batch_rows, rank=own.rank, world=own.world)
         return self._loader(self._plain, sampler)
 
     def _loader(self, batches: ImageBatches, sampler: BatchRows | SeveralOrders) -> DataLoader:

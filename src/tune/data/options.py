@@ -21,12 +21,15 @@ class DataOptions:
         workers: processes that read images ahead; 0 reads in the training process. Results do not depend on it.
         fit: how an image gets the network's input size: ``crop`` the middle after the shorter side fits, ``stretch``
             both sides, or shrink until it fits and ``pad`` with the mean colour.
+        sampler: ``shuffle`` takes each training row once per epoch; ``balanced`` takes every class equally often,
+            rows of rare classes several times and some of a frequent one.
     """
 
     split: Split = field(default_factory=Split)
     unreadable: Literal["error", "skip"] = "error"
     workers: Annotated[int, Range("[0, 256]")] = 0
     fit: Literal["crop", "stretch", "pad"] = "crop"
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
 
 
 def separate(node: Mapping[str, Any]) -> tuple[DataOptions, dict[str, Any]]:

@@ -32,16 +32,22 @@ class Predictions:
 
     def gather(self) -> tuple[Tensor, Tensor, Tensor, float]:
         """All rows, sorted by index: index (N,), labels (N,), probabilities (N, K) float32, mean loss."""
+        index, labels, logits, loss = self._gather()
+        return index, labels, logits.double().softmax(dim=1).float(), float(loss.double().mean())
+
+    def gather_logits(self) -> Tensor:
+        """(N, K), what was added as logits, in the order of the rows' index."""
+        return self._gather()[2]
+
+    def _gather(self) -> list[Tensor]:
         columns = [torch.cat(column).cpu() for column in zip(*self._parts, strict=True)]
         self._parts.clear()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             everyone: list = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(everyone, columns)
             columns = [torch.cat(column) for column in zip(*everyone, strict=True)]
-        index, labels, logits, loss = columns
-        order = index.argsort()
-        probs = logits[order].double().softmax(dim=1).float()
-        return index[order], labels[order], probs, float(loss[order].double().mean())
+        order = columns[0].argsort()
+        return [column[order] for column in columns]
 
 
 def write_predictions(

@@ -21,3 +21,8 @@ class CrossEntropy(Loss):
         """Mean loss, a scalar. Reads ``output.logits`` (B, K), ``batch.label_probs`` (B, K), ``batch.weights`` (B,)."""
         row_loss = -(batch.label_probs * output.logits.log_softmax(dim=1)).sum(dim=1)  # (B,)
         return weighted_mean(row_loss, batch.weights)
+
+
+def beside_cross_entropy(share: float, output: Output, batch: Batch, **terms: Tensor) -> dict[str, Tensor]:
+    """`share` times cross-entropy as "loss", where there is a share of it, and the other terms of a sum."""
+    return ({"loss": share * CrossEntropy()(output, batch)} if share else {}) | terms

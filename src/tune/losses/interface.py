@@ -21,6 +21,32 @@ class Loss(ABC):
         """Mean loss, a scalar."""
 
 
+class SeveralTerms(Loss):
+    """A loss that is the sum of named terms, each logged by its name, so that one which drowns the others is seen.
+
+    Attributes:
+        shapes_embedding: whether a term reads `output.embedding`; then something must train in front of it, row
+            weights and mixed labels do not reach it, and retrieval is measured on validation and test rows.
+        rows_per_class: rows of a class that share a batch; 0: any rows will do.
+    """
+
+    shapes_embedding: bool = False
+    rows_per_class: int = 0
+
+    @abstractmethod
+    def terms(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Each term by name, a scalar; the one on the logits is called "loss"."""
+
+    def __call__(self, output: Output, batch: Batch) -> Tensor:
+        """The sum, a scalar."""
+        return torch.stack(list(self.terms(output, batch).values())).sum()
+
+
+def loss_terms(loss: Loss, output: Output, batch: Batch) -> dict[str, Tensor]:
+    """The terms of a loss by name; those that have no names are one, called "loss"."""
+    return loss.terms(output, batch) if isinstance(loss, SeveralTerms) else {"loss": loss(output, batch)}
+
+
 class Penalty(ABC):
     """What the network pays for its weights, added to the loss."""
 

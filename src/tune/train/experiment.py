@@ -25,10 +25,13 @@ from pytorch_lightning.callbacks import EarlyStopping
 from tune.errors import ConfigError, Diverged, Problem, TuneError
 from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
+from tune.evaluate.retrieval import METRICS as RETRIEVAL
+from tune.losses.penalties import share_at_zero
 from tune.models.weights_file import WeightsFile, describe
 from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
 from tune.train import screen
 from tune.train.callbacks.audit import FreezeAudit
+from tune.train.callbacks.average import Average
 from tune.train.callbacks.finite import FiniteLoss
 from tune.train.callbacks.history import History
 from tune.train.callbacks.keep_best import KeepBest
@@ -176,10 +179,13 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
     weights = WeightsFile(run_dir, prepared.unchanged if keeps_part(job, prepared) else frozenset())
     keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
+    regularize = prepared.regularize
     callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
-    if patience := prepared.regularize.early_stopping:
+    if regularize.ema or regularize.swa:
+        callbacks.insert(0, Average(regularize.ema, regularize.swa))
+    if patience := regularize.early_stopping:
         mode = "max" if is_maximized(config["objective"]) else "min"
-        gain = prepared.regularize.min_delta
+        gain = regularize.min_delta
         callbacks.append(EarlyStopping(config["objective"], gain, patience, mode=mode, check_finite=False))
     trainer = build_trainer(
         {**config["trainer"], "accelerator": {"cuda": "gpu", "xla": "tpu"}.get(prepared.device, prepared.device)},
@@ -196,9 +202,12 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     prepared.learner.require_all(best["state_dict"])
     prepared.learner.load_state_dict(best["state_dict"], strict=False)
     result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
+    if regularize.l1:
+        result["weights_at_zero"] = zeros = share_at_zero(w for w in prepared.network.parameters() if w.requires_grad)
+        say(f"l1        {100 * zeros:.1f} % of the weights that train are at zero (|w| < 1e-4)")
     if len(prepared.parts.test):
         trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
-        result = _with_test(result, prepared, run_dir, float(trainer.callback_metrics["test/loss"]))
+        result = _with_test(result, prepared, run_dir, {k: float(v) for k, v in trainer.callback_metrics.items()})
     if job.record and prepared.rank == 0:
         for path in (run_dir / "checkpoints").iterdir():
             path.unlink()  # a finished trial keeps its result and what it learned, not the state of its optimizer
@@ -210,13 +219,14 @@ def keeps_part(job: Job, prepared: Prepared) -> bool:
     return bool(job.record) and bool(prepared.network.backbone.weights_digest)
 
 
-def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, loss: float) -> dict[str, Any]:
+def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measured: dict[str, float]) -> dict[str, Any]:
     """Add metrics, intervals, counts and the confusion matrix of the test part; write its predictions."""
     index, labels, probs = prepared.learner.measured["test"]
     if prepared.rank == 0:
         path = run_dir / "predictions" / "test.csv"
         write_predictions(path, prepared.table.names, prepared.table.classes, index, labels, probs)
-    return tell(result, prepared.parts, probs, labels, loss)
+    result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
+    return tell(result, prepared.parts, probs, labels, measured["test/loss"])
 
 
 def _follow(job: Job, run_dir: Path) -> None:

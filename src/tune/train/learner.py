@@ -12,6 +12,8 @@ from tune.data.seeds import seed_device, seed_of
 from tune.errors import RunError
 from tune.evaluate.metrics import measure
 from tune.evaluate.predict import Predictions
+from tune.evaluate.retrieval import retrieval
+from tune.losses.interface import SeveralTerms
 from tune.models.freeze import apply_phase, phase_at, set_modes
 from tune.train.groups import parameter_groups
 
@@ -46,6 +48,7 @@ class Learner(pl.LightningModule):
         make_optimizer: (groups, lr, weight_decay) → optimizer.
         make_schedule: optimizer → Lightning's schedule dictionary.
         seed: of the training.
+        sam: radius of the sharpness-aware step; 0 for plain steps.
         autocast: dtype of an autocast around each forward pass, where Lightning has none for the device.
         frozen: what runs in front of what trains; None: the network takes images.
         known: names of the network's tensors that never change and can be had again; checkpoints leave them out.
@@ -65,6 +68,7 @@ class Learner(pl.LightningModule):
         make_optimizer: Callable[..., torch.optim.Optimizer],
         make_schedule: Callable[[torch.optim.Optimizer], dict[str, Any]],
         seed: int,
+        sam: float = 0.0,
         autocast: torch.dtype | None = None,
         frozen: FrozenPart | None = None,
         known: frozenset[str] = frozenset(),
@@ -74,10 +78,12 @@ class Learner(pl.LightningModule):
         self.plan, self.phases, self.phase = plan, phases, phases[0]
         self.base_lr, self.weight_decay = lr, weight_decay
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
-        self.seed, self.autocast, self.frozen = seed, autocast, frozen
+        self.seed, self.sam, self.autocast, self.frozen = seed, sam, autocast, frozen
         self.known = {f"network.{name}" for name in known}
         self.strict_loading = False
-        self.predictions = Predictions()
+        self.predictions, self.embeddings = Predictions(), Predictions()
+        self.measures_retrieval = isinstance(loss, SeveralTerms) and loss.shapes_embedding
+        self.sums: dict[str, Any] = {}  # of each term times its rows, in this epoch
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.plateau: Any = None
         transfer.prepare(network, loss)
@@ -111,6 +117,7 @@ class Learner(pl.LightningModule):
         """Enter the phase of this epoch."""
         self._enter(phase_at(self.phases, self.current_epoch))
         self.train()
+        self.sums = {}
         if self.device.type == "xla":  # torch.manual_seed does not reach its generator
             import torch_xla  # pyright: ignore[reportMissingImports]  # there is no extra for it
 
@@ -123,6 +130,7 @@ class Learner(pl.LightningModule):
         seed_device(key, self.device)
         step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         self.network.set_step(seed_of(self.seed, self.global_rank), step)
+        self.is_first_look = True
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
         for batch in batches.values():
@@ -131,14 +139,37 @@ class Learner(pl.LightningModule):
             terms = self.transfer.terms(self.network, batches, self.progress)
         terms |= {name: penalty(self.network) for name, penalty in self.penalties.items()}
         rows = len(next(iter(batches.values())).labels)
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=rows,
-            sync_dist=self.trainer.world_size > 1,
-        )
+        # Lightning's log_dict takes 0.4 ms of a step that takes 3; the sums are logged once, with the validation.
+        for name, value in {**terms, "rows": torch.ones(())}.items() if self.is_first_look else ():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach() * rows
+        self.is_first_look = False
         return torch.stack(list(terms.values())).sum()
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """A plain step, or a sharpness-aware one, with the gradient from ``w + sam * g / |g|``, g = the gradient in w.
+
+        Foret et al. 2021, "Sharpness-Aware Minimization", eq. 2 with p = 2. The same.
+        """
+        if not self.sam:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        optimizer_closure()
+        tensors = [tensor for tensor in self.parameters() if tensor.grad is not None]
+        norm = torch.stack([tensor.grad.norm() for tensor in tensors if tensor.grad is not None]).norm()
+        starts = [tensor.detach().clone() for tensor in tensors]
+        with torch.no_grad():
+            for tensor in tensors:
+                assert tensor.grad is not None
+                tensor += self.sam * tensor.grad / norm.clamp_min(1e-12)
+
+        def from_there() -> Any:
+            loss = optimizer_closure()
+            with torch.no_grad():
+                for tensor, start in zip(tensors, starts, strict=True):
+                    tensor.copy_(start)
+            return loss
+
+        super().optimizer_step(epoch, batch_idx, optimizer, from_there)
 
     def validation_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
         self._predict(batches["target"])
@@ -147,6 +178,7 @@ class Learner(pl.LightningModule):
         self._predict(batches["target"])
 
     def on_validation_epoch_end(self) -> None:
+        self.log_dict({f"train/{name}": value for name, value in self._means().items()})
         self._measure("val")
 
     def on_test_epoch_end(self) -> None:
@@ -206,13 +238,25 @@ class Learner(pl.LightningModule):
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
 
+    def _means(self) -> dict[str, Tensor]:
+        """Mean over all rows of this epoch's training, of each term of the loss."""
+        sums = torch.stack([value.to(self.device) for value in self.sums.values()])
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        means = dict(zip(self.sums, sums / sums[list(self.sums).index("rows")], strict=True))
+        return {name: mean for name, mean in means.items() if name != "rows"}
+
     def _predict(self, batch: Batch) -> None:
         with self._autocast():
             output: Output = self.network(self.entering(batch.images))
         self.predictions.add(batch.index, batch.labels, output.logits, self.loss(output, batch))
+        if self.measures_retrieval:
+            self.embeddings.add(batch.index, batch.labels, output.embedding, output.logits.new_zeros(()))
 
     def _measure(self, part: str) -> None:
         index, labels, probs, loss = self.predictions.gather()
         self.measured[part] = (index, labels, probs)
         values = {"loss": loss} | (measure(probs, labels) if bool(torch.isfinite(probs).all()) else {})
+        if self.measures_retrieval:
+            values |= retrieval(self.embeddings.gather_logits(), labels)
         self.log_dict({f"{part}/{name}": value for name, value in values.items()}, rank_zero_only=False)

@@ -197,3 +197,35 @@ def _pair(betas: list[float]) -> tuple[float, float]:
     if len(betas) != 2:
         raise ConfigError(f"optimizer.betas: takes 2 numbers, not {len(betas)}.")
     return betas[0], betas[1]
+
+
+def lbfgs(
+    params: Groups,
+    lr: float,
+    weight_decay: float,
+    max_iter: Annotated[int, Range("[1, inf)")] = 20,
+    history: Annotated[int, Range("[1, inf)")] = 10,
+) -> Optimizer:
+    """Limited-memory BFGS with a line search (strong Wolfe): follows curvature, for a few weights and all rows at once.
+
+    Each step makes up to `max_iter` moves, each with one or more looks at the whole batch. `lr` is the length that the
+    line search starts from; 1 is usual. Nocedal and Wright 2006, "Numerical Optimization", algorithm 7.5; the code is
+    torch's.
+
+    Args:
+        params: groups; their rates must be equal.
+        lr: of a group without its own.
+        weight_decay: must be 0.
+        max_iter: moves per step.
+        history: earlier moves from which the curvature is estimated.
+
+    Raises:
+        ConfigError: if rates differ, or weight decay is asked for.
+    """
+    if weight_decay:
+        raise ConfigError(Problem("regularize.weight_decay", "has no place in lbfgs; regularize.l2 is the same here"))
+    if len({group["lr"] for group in params}) > 1:
+        raise ConfigError(Problem("optimizer", "lbfgs has one rate for all: freeze.backbone_lr=1 freeze.decay=1"))
+    tensors = [tensor for group in params for tensor in group["params"]]
+    group = {"params": tensors, "lr": params[-1]["lr"], "name": params[-1]["name"]}
+    return torch.optim.LBFGS([group], max_iter=max_iter, history_size=history, line_search_fn="strong_wolfe")

@@ -5,13 +5,13 @@ Whatever cannot run is refused here, before the run folder exists.
 
 from __future__ import annotations
 
-import inspect
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tune.config.build import build
 from tune.data.module import ImageData
@@ -20,12 +20,16 @@ from tune.data.seeds import keyed
 from tune.data.splits import Parts, check, split_rows
 from tune.data.table import Table
 from tune.data.unreadable import drop_unreadable
-from tune.errors import ConfigError, DataError, Problem
+from tune.errors import ConfigError, DataError
+from tune.evaluate import retrieval
 from tune.evaluate.loaded import without_source
 from tune.features.contents import Contents
 from tune.features.options import CacheOptions
-from tune.losses.penalties import L1, L2
+from tune.losses.fit import refuse_misfit
+from tune.losses.interface import SeveralTerms
+from tune.losses.penalties import penalties_of
 from tune.models.freeze import FreezePlan, Phase
+from tune.models.init import Init, refuse_equal_units
 from tune.models.interface import Head
 from tune.models.network import Network
 from tune.train.callbacks.loggers import require_package
@@ -106,14 +110,19 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     torch.manual_seed(config["seed"])  # a backbone without weights starts from the seed
     backbone = build(config["backbone"], output=config["output"])
     classes = len(table.classes)
-    head = new_head(config, backbone.feature_dim, classes)
-    network = Network(backbone, head)
+    init: Init = build(config["init"])
+    if not backbone.weights_digest:
+        init.backbone(backbone)
+        refuse_equal_units(backbone)
+    network = Network(backbone, new_head(config, backbone.feature_dim, classes))
+    refuse_equal_units(network.head)
     network.frozen_dtype = precision.frozen
     if device != "xla":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
 
     options, _ = separate(config["data"])
     accumulate = config["trainer"].get("accumulate_grad_batches", 1)
+    loss = new_loss(config, network, table.class_counts(parts.train).tolist())
     data = ImageData(
         table,
         parts,
@@ -125,6 +134,8 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         augment=build(config["augment"]),
         label_smoothing=regularize.label_smoothing,
         views=config["cache"].get("views"),
+        sampler=options.sampler,
+        rows_per_class=loss.rows_per_class if isinstance(loss, SeveralTerms) else 0,
         batch_size=config["batch_size"],
         accumulate=accumulate,
         workers=options.workers,
@@ -137,16 +148,16 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     phases = plan.phases(list(network.layers), config["epochs"])
     frozen = frozen_part(config, network, plan, phases, data, contents, precision, device, world)
     data.use(frozen)
+    if problems := regularize.problems(config["epochs"], accumulate, precision.trainer):
+        raise ConfigError(*problems)
     total_steps = config["epochs"] * data.steps_per_epoch
     learner = Learner(
         network,
-        build(config["loss"], class_counts=data.class_counts, num_classes=classes, feature_dim=backbone.feature_dim),
+        loss,
         build(config["transfer"]),
-        {
-            name: kind(strength)
-            for name, kind, strength in (("l1", L1, regularize.l1), ("l2", L2, regularize.l2))
-            if strength
-        },
+        penalties_of(
+            regularize.l1, regularize.l2, regularize.l2_sp, network, any(p.trained - {"head"} for p in phases)
+        ),
         plan,
         phases,
         lr=config["lr"],
@@ -158,16 +169,29 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
             config["scheduler"], optimizer=optimizer, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch
         ),
         seed=config["seed"],
+        sam=regularize.sam,
         autocast=precision.autocast,
         frozen=frozen,
         known=unchanged(network, plan, phases) if backbone.weights_digest else frozenset(),
     )
-    refuse_blind_loss(learner.loss, data, regularize)
+    refuse_misfit(
+        loss,
+        smoothing=regularize.label_smoothing,
+        mixes=data.mixes,
+        embedding_trains=embedding_trains(network, phases),
+    )
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
-    learner.configure_optimizers()  # a wrong optimizer or schedule is a problem of the config, so it shows now
+    optimizer = learner.configure_optimizers()  # what is wrong with it is a problem of the config, so it shows now
+    if isinstance(optimizer, dict):
+        optimizer = optimizer["optimizer"]
+    if isinstance(optimizer, torch.optim.LBFGS) and len(data.train_dataloader()) > 1:
+        raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={len(parts.train)} or more.")
     learner.plateau = None
-    if config["objective"] == "val/f1" and classes != 2:
+    objective = config["objective"].removeprefix("val/")
+    if objective == "f1" and classes != 2:
         raise ConfigError("objective: val/f1 is for two classes; val/f1_macro is its mean over classes")
+    if objective in retrieval.METRICS and not learner.measures_retrieval:
+        raise ConfigError(f"objective: val/{objective} is measured with a loss that shapes the embedding: loss=triplet")
     return Prepared(
         config,
         table,
@@ -199,25 +223,37 @@ def new_head(config: dict[str, Any], feature_dim: int, num_classes: int) -> Head
     """The head that a config names, with first weights that follow from its seed alone."""
     dropout = Regularize(**config["regularize"]).dropout
     with keyed("head", config["seed"]):
-        return build(config["head"], feature_dim=feature_dim, num_classes=num_classes, dropout=dropout)
+        head = build(config["head"], feature_dim=feature_dim, num_classes=num_classes, dropout=dropout)
+        build(config["init"]).head(head)
+        return head
 
 
-def refuse_blind_loss(loss: Any, data: ImageData, regularize: Regularize) -> None:
-    """Refuse a loss that some of the data's targets would not reach.
+def new_loss(config: dict[str, Any], network: Network, class_counts: list[int]) -> Any:
+    """The loss that a config names."""
+    return build(
+        config["loss"],
+        class_counts=class_counts,
+        num_classes=len(class_counts),
+        feature_dim=network.backbone.feature_dim,
+        embedding_dim=_embedding(network).shape[1],
+    )
 
-    Smoothing and mixing act through `batch.label_probs`; a loss that never reads it would ignore them silently.
 
-    Raises:
-        ConfigError: for such a loss.
-    """
-    asked = [
-        name
-        for name, is_on in (("regularize.label_smoothing", regularize.label_smoothing), ("augment", data.mixes))
-        if is_on
-    ]
-    if asked and "label_probs" not in inspect.getsource(type(loss)):
-        text = f"has no effect: {type(loss).__name__} reads batch.labels and not batch.label_probs"
-        raise ConfigError(*(Problem(key, text) for key in asked))
+def embedding_trains(network: Network, phases: list[Phase]) -> bool:
+    """Whether anything in front of the last linear layer trains in some phase."""
+    if any(phase.trained - {"head"} for phase in phases):
+        return True
+    with torch.enable_grad():
+        return _embedding(network).requires_grad and any("head" in phase.trained for phase in phases)
+
+
+def _embedding(network: Network) -> Tensor:
+    """(2, E) of rows of zeros."""
+    network.head.eval()
+    weight = next(network.head.parameters())
+    embedding, _ = network.head(weight.new_zeros(2, network.backbone.feature_dim))
+    network.head.train()
+    return embedding
 
 
 def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from tune.losses.interface import loss_terms
 from tune.transfer.interface import Transfer
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @final
 class FineTune(Transfer):
-    """The loss on the labelled rows, and nothing beside it."""
+    """The loss on the labelled rows, term by term, and nothing beside it."""
 
     def terms(self, network: Network, batches: dict[str, Batch], progress: float) -> dict[str, Tensor]:
-        return {"loss": self.loss(network(batches["target"].images), batches["target"])}
+        return loss_terms(self.loss, network(batches["target"].images), batches["target"])

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from tune.data.samplers import BatchRows, SeveralOrders
+from tune.data.samplers import BatchRows, SeveralOrders, each_once
 from tune.data.seeds import keyed, seed_of
 from tune.errors import ConfigError
 
 
 def batches(count: int, batch_rows: int, **arguments) -> list[tuple[int, ...]]:
-    sampler = BatchRows(np.arange(count) + 100, batch_rows, shuffle=False, **arguments)
+    sampler = BatchRows(np.arange(count) + 100, batch_rows, **arguments)
     result = [rows.indices for rows in sampler]
     assert len(sampler) == len(result)
     return result
@@ -46,7 +46,7 @@ def test_a_process_takes_every_so_many_rows_of_a_batch():
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     def order(seed: int, epoch: int) -> list[int]:
-        sampler = BatchRows(np.arange(50), 8, shuffle=True, seed=seed)
+        sampler = BatchRows(np.arange(50), 8, draw=each_once(np.arange(50)), seed=seed)
         sampler.set_epoch(epoch)
         list(sampler)  # a second walk through the same epoch is the same
         return [row for rows in sampler for row in rows.indices]
@@ -59,14 +59,14 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 def test_a_batch_knows_its_epoch_and_number():
-    sampler = BatchRows(np.arange(5), 2, shuffle=True)
+    sampler = BatchRows(np.arange(5), 2, draw=each_once(np.arange(5)))
     sampler.set_epoch(7)
     assert [(rows.epoch, rows.number) for rows in sampler] == [(7, 0), (7, 1)]
 
 
 def test_less_rows_than_processes_is_an_error():
     with pytest.raises(ConfigError, match="1 rows cannot be shared by 2 processes"):
-        BatchRows(np.arange(1), 4, shuffle=False, world=2)
+        BatchRows(np.arange(1), 4, world=2)
 
 
 def test_keyed_draws_depend_on_the_key_alone_and_leave_the_generator_alone():
@@ -93,7 +93,7 @@ def test_seeds_fit_torch_and_differ():
 
 
 def test_several_seeds_side_by_side_are_each_as_alone():
-    orders = [BatchRows(np.arange(10), 4, shuffle=True, seed=seed) for seed in (0, 1, 2)]
+    orders = [BatchRows(np.arange(10), 4, draw=each_once(np.arange(10)), seed=seed) for seed in (0, 1, 2)]
     several = SeveralOrders(orders)
     several.set_epoch(3)
     for number, together in enumerate(several):

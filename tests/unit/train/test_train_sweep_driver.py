@@ -139,7 +139,7 @@ def test_fail_fast_stops_what_runs_and_starts_nothing_more(run, tmp_path):
 
 
 FUSABLE = {
-    **{node: {} for node in ("data", "head", "augment", "cache", "trainer", "regularize", "scheduler", "loss")},
+    **{node: {} for node in ("data", "head", "init", "augment", "cache", "trainer", "regularize", "scheduler", "loss")},
     "backbone": {"_target_": "tune.models.backbones.timm_model.TimmBackbone"},
     "freeze": {"_target_": "…", "rules": {"head": "trained", "*": "frozen"}},
     "optimizer": {"_target_": "tune.train.optim.adamw"},

@@ -4,17 +4,20 @@ import difflib
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import timm
+import torch
 from timm.layers.drop import DropPath
 from timm.models import PretrainedCfg
+from torch import nn
 
 from tune.errors import ConfigError
 from tune.models import weights as sources
 from tune.models.interface import Backbone, InputSpec
 from tune.models.layers import ordered_layers
+from tune.models.readout import Kind, Readout
 from tune.ranges import Range
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @final
@@ -30,6 +33,9 @@ class TimmBackbone(Backbone):
         drop_path: chance that a residual branch is left out for a row in training; in most families it grows from 0
             at the input to this value.
         input_size: height and width of the images, pixels; without it, what the weights were trained with.
+        readout: how the last map becomes features: as the model does it (model), average, max, average_max (both, one
+            behind the other), gem (generalised mean), or flatten (all of it).
+        readout_power: of gem, 3 by default; 1 is the average.
         output: folder below which `run:ID` is looked for.
 
     Raises:
@@ -42,11 +48,16 @@ class TimmBackbone(Backbone):
         weights: str = "hub",
         drop_path: Annotated[float, Range("[0, 1)")] = 0.0,
         input_size: Annotated[int, Range("[1, inf)")] | None = None,
+        readout: Kind = "model",
+        readout_power: Annotated[float, Range("[1, inf)")] | None = None,
         output: str = "outputs",
     ) -> None:
         super().__init__()
         _check_name(name)
-        model = _create(name, drop_path, input_size)
+        if readout_power is not None and readout != "gem":
+            raise ConfigError(f"backbone.readout_power: has no effect with backbone.readout={readout}, but with gem.")
+        pool: dict[str, Any] = {} if readout == "model" else {"global_pool": ""}
+        model = _create(name, drop_path, input_size, **pool)
         if not hasattr(model, "group_matcher"):  # 3 of timm's 98 families
             raise ConfigError(
                 f"backbone.name: timm does not tell the layers of {name} apart, so it has no depth to freeze."
@@ -62,7 +73,7 @@ class TimmBackbone(Backbone):
 
             # timm adapts its own files: older names, position embeddings of another image size.
             overlay = {"file": str(weights_file(name, cfg)), "custom_load": False}
-            model = _create(name, drop_path, input_size, pretrained=True, pretrained_cfg_overlay=overlay)
+            model = _create(name, drop_path, input_size, pretrained=True, pretrained_cfg_overlay=overlay, **pool)
             self.weights_source = f"timm's weights {cfg.hf_hub_id}"
         elif weights.startswith("run:"):
             self.weights_source = sources.load_run(model, weights.removeprefix("run:"), output, "backbone.model.")
@@ -73,12 +84,27 @@ class TimmBackbone(Backbone):
         self.feature_dim: int = model.head_hidden_size
         _, height, width = (3, input_size, input_size) if input_size else cfg.input_size
         self.input = InputSpec((height, width), tuple(cfg.mean), tuple(cfg.std), cfg.interpolation)
+        self.readout = _readout(model, name, readout, readout_power or 3.0, (height, width)) if pool else nn.Identity()
+        if pool:
+            with torch.no_grad():
+                self.feature_dim = self.eval()(torch.zeros(1, 3, height, width)).shape[1]
+            self.train()
         layers = ordered_layers(model)
         self.layers = {layer: [f"model.{tensor}" for tensor in tensors] for layer, tensors in layers.items()}
 
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features (B, D), the input of timm's classifier."""
-        return self.model(images)
+        return self.readout(self.model(images))
+
+
+def _readout(model: nn.Module, name: str, kind: Kind, power: float, size: tuple[int, int]) -> Readout:
+    with torch.no_grad():
+        maps = model.eval()(torch.zeros(1, 3, *size))
+    model.train()
+    if maps.ndim != 4:
+        raise ConfigError(f"backbone.readout: has no effect, {name} ends in {maps.ndim - 1} dimensions, not in a map.")
+    channels = getattr(model, "num_features", 0), model.head_hidden_size
+    return Readout(kind, power, channels_last=maps.shape[1] not in channels and maps.shape[3] in channels)
 
 
 def _check_name(name: str) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, final
 
 from torch import nn
 
 from tune.errors import ConfigError
+from tune.models.activations import Activation, activation_module, outputs_for
 from tune.models.heads.dropout import KeyedDropout
 from tune.models.heads.linear import output_layer
 from tune.models.interface import Head
@@ -12,8 +13,6 @@ from tune.ranges import Range
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 @final
@@ -24,7 +23,7 @@ class MlpHead(Head):
         feature_dim: D, from the backbone.
         num_classes: K, from the data.
         hidden: number of units of each hidden layer, from the backbone to the output.
-        activation: after each hidden layer.
+        activation: after each hidden layer; a maxout unit has two linear maps to choose from.
         dropout: share of each linear layer's inputs that are dropped in training, from `regularize.dropout`.
 
     Raises:
@@ -36,7 +35,7 @@ class MlpHead(Head):
         feature_dim: int,
         num_classes: int,
         hidden: list[Annotated[int, Range("[1, inf)")]],
-        activation: Literal["relu", "gelu", "silu", "tanh"] = "relu",
+        activation: Activation = "relu",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -44,7 +43,8 @@ class MlpHead(Head):
             raise ConfigError(f"head.hidden: {hidden} must hold positive numbers of units. Without any: head=linear.")
         layers: list[nn.Module] = []
         for num_inputs, num_outputs in zip([feature_dim, *hidden], hidden, strict=False):
-            layers += [KeyedDropout(dropout), nn.Linear(num_inputs, num_outputs), _ACTIVATIONS[activation]()]
+            linear = nn.Linear(num_inputs, outputs_for(num_outputs, activation))
+            layers += [KeyedDropout(dropout), linear, activation_module(activation)]
         self.hidden = nn.Sequential(*layers, KeyedDropout(dropout))
         self.linear = output_layer(hidden[-1], num_classes)
 

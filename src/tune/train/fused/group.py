@@ -11,12 +11,15 @@ _FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "o
 _ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep"})
 """Keys that no number depends on."""
 
-_NODES = frozenset({"data", "backbone", "head", "freeze", "augment", "cache", "trainer", "transfer"})
+_NODES = frozenset({"data", "backbone", "head", "init", "freeze", "augment", "cache", "trainer", "transfer"})
 _SAME = _NODES | {"batch_size", "precision", "objective"}
 """Keys in which they agree."""
 
 _VECTORS = frozenset({"momentum", "nesterov", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"})
 """Keys of an optimizer that are one number per trial; in all others the trials of a group agree."""
+
+_ALONE = frozenset({"l2_sp", "sam", "ema", "swa"})
+"""Regularizers that a trial trains alone with."""
 
 _SGD = "tune.train.optim.sgd"
 _OPTIMIZERS = frozenset({_SGD, *(f"tune.train.optim.{name}" for name in ("adagrad", "rmsprop", "adam", "adamw"))})
@@ -48,6 +51,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
         config["sweep"].get("fuse", True)
         and freeze.get("rules") == {"head": "trained", "*": "frozen"}
         and not (freeze.keys() - {"_target_", "rules"})
+        and not any(config["regularize"].get(key) for key in _ALONE)
         and not config["augment"].get("mixup")
         and not config["augment"].get("cutmix")
         and not (trainer.keys() - {"_target_", "accelerator", "devices"})

@@ -20,6 +20,7 @@ from tune.batch import Batch
 from tune.data.pixels import free_bytes
 from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
+from tune.losses.penalties import share_at_zero
 from tune.models.weights_file import WeightsFile
 from tune.run_dir import atomic_write, read_json
 from tune.train import screen
@@ -167,6 +168,8 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float) ->
         record.end(trial.status, EXIT_DIVERGED if trial.status == "diverged" else 1, trial.cause, seconds=seconds)
         return
     result: dict[str, Any] = {"best_epoch": trial.best["epoch"], "metrics": dict(trial.best["metrics"])}
+    if trial.regularize.l1:
+        result["weights_at_zero"] = share_at_zero(trial.weights.values())
     if trial.tested is not None:
         *predicted, loss = trial.tested
         write_predictions(run_dir / "predictions" / "test.csv", table.names, table.classes, *predicted)

@@ -11,9 +11,11 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from tune.config.build import build
 from tune.data.seeds import seed_of
+from tune.losses.fit import refuse_misfit
+from tune.losses.interface import SeveralTerms
 from tune.train.fused.optim import CannotFuse
 from tune.train.objective import is_better, is_maximized
-from tune.train.prepare import new_head, refuse_blind_loss
+from tune.train.prepare import new_head, new_loss
 from tune.train.regularize import Regularize
 
 if TYPE_CHECKING:
@@ -149,15 +151,10 @@ def make_trial(job: dict[str, Any], prepared: Prepared) -> Trial:
     config, backbone, steps = job["config"], prepared.network.backbone, prepared.data.steps_per_epoch
     regularize, classes = Regularize(**config["regularize"]), len(prepared.table.classes)
     head = new_head(config, backbone.feature_dim, classes)
-    loss = build(
-        config["loss"],
-        class_counts=prepared.data.class_counts,
-        num_classes=classes,
-        feature_dim=backbone.feature_dim,
-    )
-    refuse_blind_loss(loss, prepared.data, regularize)
-    if isinstance(loss, torch.nn.Module) and list(loss.parameters()):
-        raise CannotFuse(f"{type(loss).__name__} has parameters of its own")
+    loss = new_loss(config, prepared.network, prepared.data.class_counts)
+    if isinstance(loss, SeveralTerms) or (isinstance(loss, torch.nn.Module) and loss.state_dict()):
+        raise CannotFuse(f"{type(loss).__name__} has several terms, or a state of its own")
+    refuse_misfit(loss, smoothing=regularize.label_smoothing, mixes=prepared.data.mixes, embedding_trains=True)
     group = {
         "params": [torch.nn.Parameter(torch.zeros(1, 1))],
         "lr": config["lr"],

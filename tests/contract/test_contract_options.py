@@ -1,0 +1,41 @@
+"""Every option of the groups that shape a training takes two steps; a new YAML is found by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tune.cli.main import main
+from tune.config.compose import ConfigTree
+
+TREE = ConfigTree()
+GROUPS = ("head", "init", "freeze", "augment", "regularize", "loss", "optimizer", "scheduler", "transfer")
+NEEDS_WEIGHTS_OF_THE_HUB = {"resnet50", "inception_v3", "convnext_tiny", "vit_small", "mobilenetv3"}
+TINY = ["data=synthetic", "data.rows=64", "backbone.input_size=32", "batch_size=8", "cache=never", "logger=csv"]
+TWO_STEPS = ["epochs=1", "trainer=cpu", "+trainer.limit_train_batches=2"]
+BESIDE = {
+    **{f"loss={name}": ["head=mlp"] for name in ("center", "triplet", "contrastive", "supcon", "mixture")},
+    **{f"freeze={name}": ["epochs=6"] for name in ("gradual", "lp_ft")},
+    "optimizer=timm": ["optimizer.name=lion"],
+    "backbone=alexnet": ["backbone.input_size=67"],
+    "backbone=timm": ["backbone.name=resnet18", "backbone.weights=none"],
+}
+OPTIONS = [f"{group}={option}" for group in GROUPS for option in TREE.options(group)]
+BACKBONES = [f"backbone={option}" for option in TREE.options("backbone") if option not in NEEDS_WEIGHTS_OF_THE_HUB]
+
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages go to run.log, as for a user
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, *BACKBONES])
+def test_every_option_trains_two_steps(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = main(["run", *TINY, *TWO_STEPS, option, *BESIDE.get(option, []), "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    answer = json.loads(said.out.splitlines()[-1])
+    assert answer["metrics"]["val/loss"] > 0
+    last = torch.load(Path(answer["run_dir"]) / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] >= 2
