@@ -19,7 +19,10 @@ TWO_STEPS = ["epochs=1", "trainer=cpu", "+trainer.limit_train_batches=2"]
 BESIDE = {
     **{f"loss={name}": ["head=mlp"] for name in ("center", "triplet", "contrastive", "supcon", "mixture")},
     **{f"freeze={name}": ["epochs=6"] for name in ("gradual", "lp_ft")},
+    "regularize=l2_sp": ["freeze=full"],
+    "regularize=swa": ["epochs=4"],
     "optimizer=timm": ["optimizer.name=lion"],
+    "optimizer=lbfgs": ["batch_size=64", "epochs=2"],
     "backbone=alexnet": ["backbone.input_size=67"],
     "backbone=timm": ["backbone.name=resnet18", "backbone.weights=none"],
 }

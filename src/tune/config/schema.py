@@ -53,6 +53,7 @@ class Run:
     batch_size: Annotated[int, Range("[1, inf)")]
     epochs: Annotated[int, Range("[1, inf)")]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+    compile: Literal["auto", "always", "never"]
     output: str
     objective: str
     sweep: Sweep

@@ -42,22 +42,36 @@ class Encoder:
         cut: the backbone in two parts.
         autocast: dtype in which the prefix computes; None: that of its weights.
         device: on which it runs.
+        compiled: whether it is compiled first, when it is called for the first time.
     """
 
-    def __init__(self, cut: Cut, autocast: torch.dtype | None, device: torch.device) -> None:
+    def __init__(self, cut: Cut, autocast: torch.dtype | None, device: torch.device, *, compiled: bool = False) -> None:
         self.cut, self.autocast, self.device = cut, autocast, device
         self.dtype = autocast or torch.float32
+        self.compiled: Any = None
+        if compiled:  # in one process: a trial of a sweep is forked, and its pool of compilers would not be
+            options = {"freezing": True, "compile_threads": 1}
+            self.compiled = torch.compile(cut.encode, dynamic=False, options=options)
         cut.prefix.to(device)
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """What crosses the cut, (B, N), of images (B, C, H, W); the same in a batch of any size."""
+        if self.compiled is None:
+            return self._run(self.cut.encode, images, _ROWS)
+        return torch.cat([self._run(self.compiled, some, _CHUNK) for some in images.split(_CHUNK)])
+
+    def plain(self, images: Tensor) -> Tensor:
+        """The same, not compiled: equal but for rounding, and without the wait."""
+        return self._run(self.cut.encode, images, _ROWS)
+
+    @torch.no_grad()
+    def _run(self, encode: Callable[[Tensor], Tensor], images: Tensor, multiple: int) -> Tensor:
         rows = len(images)
-        if empty := -rows % _ROWS:
+        if empty := -rows % multiple:
             images = torch.cat([images, images.new_zeros(empty, *images.shape[1:])])
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.cut.encode(images)[:rows].to(self.dtype)
+            return encode(images)[:rows].to(self.dtype)
 
     def identity(self) -> dict[str, str]:
         """All that decides the numbers beside the images: weights, graph, executed form, device, versions."""
@@ -71,7 +85,8 @@ class Encoder:
             kind += f" {torch.backends.cpu.get_cpu_capability()}"
         return {
             "prefix": digest.hexdigest(),
-            "computed": f"{self.autocast or 'weights'}, folded {self.cut.folded}",
+            "computed": f"{self.autocast or 'weights'}, folded {self.cut.folded}"
+            + (", compiled" if self.compiled is not None else ""),
             "device": f"{self.device.type} {kind}",
             "versions": " ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "Pillow")),
             "tune": __version__,
@@ -165,7 +180,7 @@ class FrozenRows:
         if not picked:
             return True
         kept = self._find(view).take(torch.tensor(picked)).float()
-        now = self.encoder(self._images(view, picked)).cpu().float()
+        now = self.encoder.plain(self._images(view, picked)).cpu().float()
         tolerance = 1e-4 if self.encoder.dtype == torch.float32 else 5e-2
         return bool((kept - now).abs().max() <= tolerance * now.abs().max())
 

@@ -12,6 +12,7 @@ import torch
 
 from tune.errors import ConfigError, Problem
 from tune.features.cache import FeatureCache
+from tune.features.compiled import choose, estimate
 from tune.features.extract import Encoder, FrozenRows
 from tune.features.options import CacheOptions
 from tune.features.prefix import Uncut, cut_backbone
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from tune.data.module import ImageData
     from tune.data.splits import Parts
+    from tune.features.compiled import Mode
     from tune.features.contents import Contents
     from tune.features.extract import Tick
     from tune.models.freeze import FreezePlan, Phase
@@ -43,6 +45,7 @@ class FrozenPart:
         encoders: the frozen part of each phase, None where there is none or it cannot be cut off.
         rows: what the encoders say of the rows, for the phases in which that is kept.
         notes: why something is not cut off or not kept, as parts of sentences.
+        compile_notes: what compiling the frozen part of a phase would bring, and whether it is done.
         phase: number of the phase that the network is in.
     """
 
@@ -53,6 +56,7 @@ class FrozenPart:
     encoders: list[Encoder | None]
     rows: list[FrozenRows | None]
     notes: list[str] = field(default_factory=list)
+    compile_notes: list[str] = field(default_factory=list)
     phase: int = 0
     filled: set[tuple[int, str]] = field(default_factory=set)  # (number of a phase, view) that were asked for
 
@@ -60,6 +64,16 @@ class FrozenPart:
     def is_kept(self) -> bool:
         """Whether no image is needed once the cache is full."""
         return all(rows is not None for rows in self.rows)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no image is needed from the start."""
+        return self.is_kept and not any(
+            rows.missing(view, some)
+            for number, rows in enumerate(self.rows)
+            if rows is not None
+            for view, some in self.wanted(number)
+        )
 
     @property
     def plain(self) -> list[int]:
@@ -194,16 +208,26 @@ def frozen_part(
     if device == "xla" or precision.trainer in ("bf16-true", "64-true"):
         part.notes.append(f"a frozen part is not cut off {'on a TPU' if device == 'xla' else precision.trainer}")
     else:
-        _cut(part, network, plan, precision, torch.device({"cuda": "cuda", "mps": "mps"}.get(device, "cpu")))
+        where = torch.device({"cuda": "cuda", "mps": "mps"}.get(device, "cpu"))
+        _cut(part, network, plan, precision, where, config["compile"])
     if options.mode != "never" and any(part.encoders):
         _keep(part, options, config, network, data, contents, world)
+    if part.compile_notes and part.is_full:
+        part.compile_notes.clear()
     if options.mode == "require" and not part.is_kept:
         why = "; ".join(part.notes) or "nothing before the first layer that trains is frozen in every phase"
         raise ConfigError(Problem("cache", f"the run cannot use it: {why}. With cache=auto it runs all the same"))
     return part
 
 
-def _cut(part: FrozenPart, network: Network, plan: FreezePlan, precision: Precision, device: torch.device) -> None:
+def _cut(
+    part: FrozenPart,
+    network: Network,
+    plan: FreezePlan,
+    precision: Precision,
+    device: torch.device,
+    compiled: Mode,
+) -> None:
     computed = precision.frozen or {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision.trainer)
     for number, phase in enumerate(part.phases):
         apply_phase(network, phase, plan.norm)
@@ -215,8 +239,14 @@ def _cut(part: FrozenPart, network: Network, plan: FreezePlan, precision: Precis
         except Uncut as error:
             part.notes.append(f"the backbone is not cut: {error}")
             continue
-        if cut is not None:
-            part.encoders[number] = Encoder(cut, computed, device)
+        if cut is None:
+            continue
+        images = sum(len(some) for _, some in part.wanted(number))
+        worth = estimate(cut, images, network.backbone.input.size, computed)
+        is_compiled = choose(compiled, device.type, worth)
+        if is_compiled or worth.saves:
+            part.compile_notes.append(f"{'compiled' if is_compiled else 'not compiled'}: {worth}")
+        part.encoders[number] = Encoder(cut, computed, device, compiled=is_compiled)
     apply_phase(network, part.phases[0], plan.norm)
     network.train()  # what Lightning expects to find; the learner sets the modes of each phase
 

@@ -98,7 +98,8 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
         backbone, parts, config = prepared.network.backbone, prepared.parts, prepared.config
         prepared.facts |= {
             "device": prepared.device,
-            "auto": {"precision": prepared.precision.reason} if config["precision"] == "auto" else {},
+            "auto": ({"precision": prepared.precision.reason} if config["precision"] == "auto" else {})
+            | ({"compile": "; ".join(prepared.frozen.compile_notes)} if prepared.frozen.compile_notes else {}),
             "cache": prepared.frozen.describe(),
             "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
             "prevalence": {each.part: each.counts for each in prevalence(prepared.table, parts)},

@@ -45,6 +45,7 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
     if cache := prepared.frozen.describe():
         lines.append(f"cache     {cache}")
+    lines += [f"compile   {note}" for note in dict.fromkeys(prepared.frozen.compile_notes)]
     return lines
 
 

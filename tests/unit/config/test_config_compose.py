@@ -95,7 +95,7 @@ def test_every_key_knows_who_wrote_it(project):
     assert composed.origin("data.split.seed") == "command line"
     assert composed.origin("head") == "command line"
     assert composed.origin("regularize.label_smoothing").endswith("conf/regularize/standard.yaml:4")
-    assert composed.origin("epochs").endswith("conf/run.yaml:22")
+    assert composed.origin("epochs").endswith("conf/run.yaml:23")
     assert composed.origin("nobody.wrote.this") == ""
 
 

@@ -109,7 +109,7 @@ def test_folded_norms_give_the_same_but_for_rounding(name, size, norms):
     assert cut.numel == backbone.feature_dim
     batch = images(backbone).double()
     with torch.no_grad():
-        assert close(backbone.eval()(batch), cut.suffix(cut.encode(batch)), 1e-10)
+        assert close(backbone.eval()(batch), cut.suffix(cut.encode(batch)), 1e-8)
 
 
 def test_with_everything_trained_there_is_nothing_to_cut():
