@@ -45,6 +45,16 @@ class ConfigError(TuneError):
         self.problems = [p if isinstance(p, Problem) else Problem(*_key_and_text(p)) for p in problems]
         super().__init__("; ".join(f"{p.key}: {p.text}" if p.key else p.text for p in self.problems))
 
+    def below(self, name: str) -> ConfigError:
+        """The same of a part that stands under `name` in its node: backbone.weights → backbone.first.weights."""
+        moved = []
+        for problem in self.problems:
+            group, dot, rest = problem.key.partition(".")
+            key = f"{group}.{name}{dot}{rest}" if rest else problem.key
+            moved.append(Problem(key, problem.text.replace(f"{group}.", f"{group}.{name}."), problem.where))
+        ConfigError.__init__(self, *moved)
+        return self
+
 
 class DataError(ConfigError):
     """The images or labels that the run names cannot be used as they are."""

@@ -80,7 +80,8 @@ def cut_down(words):
         return words  # takes seconds as it is
     more = ["data=synthetic", "data.rows=60"] if first.choices["data"] == "elpv" else []
     dry = ["--dry-run"] if "-m" in words or first.is_sweep else []
-    return [*words, *more, *(word for word in SMALL if word.partition("=")[0] != "epochs" or not dry), *dry]
+    size = "backbone.first.input_size=32" if first.choices["backbone"] == "pair" else SMALL[0]
+    return [*words, *more, size, *([] if dry else SMALL[1:]), *dry]
 
 
 @pytest.mark.parametrize("words", RUN_HERE, ids=" ".join)

@@ -16,6 +16,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from tune.errors import ConfigError
+
 
 def build(node: dict[str, Any], /, **facts: Any) -> Any:
     """Import the target and call it with the node's keys and those facts that its signature names.
@@ -30,7 +32,8 @@ def build(node: dict[str, Any], /, **facts: Any) -> Any:
     target = locate(node["_target_"])
     names = inspect.signature(target).parameters
     hints = _hints(target) if any(isinstance(value, dict) for value in node.values()) else {}
-    arguments = {key: _value(value, hints.get(key), facts) for key, value in node.items() if key != "_target_"}
+    given = {key: value for key, value in node.items() if key != "_target_"}
+    arguments = {key: _value(value, hints.get(key), facts, key) for key, value in given.items()}
     arguments |= {name: fact for name, fact in facts.items() if name in names and name not in arguments}
     return target(**arguments)
 
@@ -44,17 +47,20 @@ def locate(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _value(value: Any, hint: Any, facts: dict[str, Any]) -> Any:
+def _value(value: Any, hint: Any, facts: dict[str, Any], key: str) -> Any:
     if isinstance(value, list):
-        return [_value(item, None, facts) for item in value]
+        return [_value(item, None, facts, f"{key}.{number}") for number, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if "_target_" in value:
-        return build(value, **facts)
+        try:
+            return build(value, **facts)
+        except ConfigError as error:
+            raise error.below(key) from error
     for option in (hint, *typing.get_args(hint)):
         if isinstance(option, type) and dataclasses.is_dataclass(option):
             return option(**value)
-    return {key: _value(item, None, facts) for key, item in value.items()}
+    return {name: _value(item, None, facts, f"{key}.{name}") for name, item in value.items()}
 
 
 def _hints(target: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class _Checker:
             return
         takes = signature(found)
         shared = _signature(schema.SHARED[group]) if key == group and group in schema.SHARED else None
-        reserved = schema.reserved(group) if key == group else schema.FACTS
+        reserved = schema.reserved(group) if key == group else schema.facts(group)
         for name, value in node.items():
             inside = f"{key}.{name}"
             owner = next((each for each in (takes, shared) if each is not None and name in each.parameters), None)

@@ -10,6 +10,7 @@ command line beats the experiment, which beats the options, which beat run.yaml.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -183,6 +184,9 @@ class _Composer:
             try:
                 base = _compose(self.tree, (*choices, *instead))
             except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
+                if added := _added(choices, error):
+                    choices = added
+                    continue
                 problem = complaints.from_hydra(self.tree, choices, error)
                 word = f"{problem.key}={defaults.get(problem.key)}"
                 if problem.key not in defaults or word in instead:
@@ -193,6 +197,14 @@ class _Composer:
             base.problems = problems
             base.origin = provenance.of_files(self.tree, (*choices, *instead))
             return base
+
+
+def _added(choices: tuple[str, ...], error: Exception) -> tuple[str, ...] | None:
+    """The choices with a "+" before the one for a package that Hydra did not find in the defaults of any file."""
+    sought = re.match(r"Could not override '([^']+@[^']+)'", str(error))
+    if sought is None or not any(choice.startswith(f"{sought[1]}=") for choice in choices):
+        return None
+    return tuple(f"+{choice}" if choice.startswith(f"{sought[1]}=") else choice for choice in choices)
 
 
 def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:

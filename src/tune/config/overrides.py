@@ -184,10 +184,10 @@ def _unreadable(text: str, error: HydraException, where: str) -> Problem:
 def as_choice(change: Change, known: set[str]) -> Change:
     """The same choice with the sign Hydra wants: "+" for a group that run.yaml has no line for, none for the others.
 
-    So `experiment=x` and `+experiment=x` mean the same.
+    So `experiment=x` and `+experiment=x` mean the same. Of one with a package only the composed files tell.
     """
     if change.sign == "~":
         return change
-    sign = "" if change.key in known else "+"
+    sign = "" if change.key in known or "@" in change.key else "+"
     text = change.text.lstrip("+")
     return replace(change, sign=sign, text=f"{sign}{change.key}={text.partition('=')[2]}")

@@ -119,9 +119,13 @@ RESERVED: dict[str, dict[str, str]] = {
 
 
 def reserved(group: str) -> dict[str, str]:
-    """Arguments that no YAML of a group may set, each with what to do instead.
+    """Arguments that no YAML of a group may set, each with what to do instead."""
+    return {**facts(group), **RESERVED.get(group, {})}
+
+
+def facts(group: str) -> dict[str, str]:
+    """Those of them that a node inside a YAML of the group may not set either.
 
     The backbone decides on the size of its input; to everyone else it is a fact.
     """
-    facts = {name: advice for name, advice in FACTS.items() if (group, name) != ("backbone", "input_size")}
-    return {**facts, **RESERVED.get(group, {})}
+    return {name: advice for name, advice in FACTS.items() if (group, name) != ("backbone", "input_size")}

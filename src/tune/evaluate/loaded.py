@@ -87,5 +87,8 @@ def complete(run_dir: Path, allow: Sequence[str] = ()) -> None:
 
 def without_source(node: dict[str, Any]) -> dict[str, Any]:
     """A `backbone` node that builds the backbone without looking for weights; one of your own may take no such key."""
+    inner = {
+        key: without_source(value) for key, value in node.items() if isinstance(value, dict) and "_target_" in value
+    }
     takes_weights = "weights" in inspect.signature(locate(node["_target_"])).parameters
-    return {**node, "weights": "none"} if takes_weights else dict(node)
+    return {**node, **inner, **({"weights": "none"} if takes_weights else {})}

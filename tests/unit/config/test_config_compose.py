@@ -218,3 +218,11 @@ def test_a_path_that_leaves_the_folder_is_no_option(project):
     project.write(experiment__up="defaults:\n  - ../../secret\n")
     with pytest.raises(ConfigError):
         project.compose("experiment=up")
+
+
+def test_an_option_inside_an_option_is_replaced_and_not_merged(project):
+    composed = project.compose("data=synthetic", "backbone=pair", "backbone@backbone.first=resnet50")
+    assert composed.cfg["backbone"]["first"]["name"] == "resnet50"
+    assert "weights" not in composed.cfg["backbone"]["first"]  # lite0 says: package
+    assert composed.cfg["backbone"]["second"]["name"] == "tf_efficientnet_lite2"
+    assert composed.problems == []

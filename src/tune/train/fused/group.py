@@ -70,6 +70,8 @@ def _changes(augment: dict[str, Any]) -> bool:
 
 def _has_weights(backbone: dict[str, Any]) -> bool:
     """Whether its weights come from a file, as far as the config tells."""
+    if backbone.get("_target_") == "tune.models.backbones.pair.PairBackbone":
+        return all(_has_weights(node) for node in backbone.values() if isinstance(node, dict))
     is_timm = backbone.get("_target_") == "tune.models.backbones.timm_model.TimmBackbone"
     return is_timm and backbone.get("weights", "hub") != "none"
 
