@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tune.evaluate.loaded import Loaded
+    from tune.evaluate.loaded import Loaded, LoadedEnsemble
 
 __version__ = "0.1.0"
 
 
-def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] = ()) -> Loaded:
-    """Load the best network of a finished run.
+def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] = ()) -> Loaded | LoadedEnsemble:
+    """Load the best network of a finished run, or an ensemble.
 
     Args:
         run: a run folder, the start of a run's id, or "latest".
@@ -22,7 +22,8 @@ def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] =
         allow: modules of your own that the run was allowed to name.
 
     Returns:
-        The network in eval mode, the transform of its images and the names of its classes.
+        The network in eval mode, the transform of its images and the names of its classes; of an ensemble its members
+        and how they decide. Both have `predict` and `classes`.
 
     Raises:
         ConfigError: if there is no such run.

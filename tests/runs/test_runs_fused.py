@@ -103,6 +103,7 @@ LINEAR = [
     "lr=1e-3,1e-2,1e-1 regularize.weight_decay=0,0.1",
     "lr=1e-2,1e-1 regularize.l1=0,1e-3 regularize.l2=0,1e-2",
     "seed=0,1,2 lr=1e-2,3e-2",
+    "seed=0,1 data.bootstrap=null,0,3",
     "seed=0,1 regularize.dropout=0,0.3,0.5",
     "regularize.label_smoothing=0,0.1 loss=cross_entropy,focal,weighted",
     "scheduler=constant,cosine,one_cycle,warmup_cosine epochs=2,4",

@@ -17,11 +17,11 @@ from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
 from tune.run_dir import HIDDEN, find_run, read_json, run_id, shown, write_yaml
-from tune.train.objective import is_better, is_maximized
+from tune.train.ensemble.plan import refuse_lone_members
+from tune.train.objective import is_maximized
 
 if TYPE_CHECKING:
     from tune.train.experiment import Job, Outcome
-    from tune.train.sweep.leaderboard import Row
 
 MAY_CHANGE_ON_RESUME = "data.workers; epochs with scheduler=constant or plateau"
 
@@ -38,6 +38,7 @@ def run(words: list[str]) -> int:
         _say(f"note: {option} is your own file; it stands before the shipped one")
     if is_sweep:
         return _sweep(asked, composed, fingerprints)
+    refuse_lone_members([composed[0].cfg])
     if flag := next((name for name in ("jobs", "time_limit", "retry_failed", "fail_fast") if getattr(asked, name)), ""):
         raise ConfigError(f"--{flag.replace('_', '-')}: is for sweeps: tune run -m …")
     return _run_one(asked, composed[0])
@@ -131,10 +132,13 @@ def _run_one(asked: argparse.Namespace, composed: Composed) -> int:
 
 
 def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: list[str]) -> int:
+    from tune.cli.ensemble import last_job, tell
     from tune.train.sweep.driver import Options, Trial, run_sweep
-    from tune.train.sweep.ledger import ledger_key, source_digest
+    from tune.train.sweep.ledger import ledger_key, source_digest, sweep_dir_of
 
     first = composed[0].cfg
+    refuse_lone_members([each.cfg for each in composed])
+    sweep_dir = sweep_dir_of(Path(first["output"]), first["name"], asked.overrides)
     modules = source_digest(gate.allowed_by_user(asked.allow))
     trials = [
         Trial(each.cfg, each.overrides, ledger_key(each.cfg, fingerprint, modules), each.choices)
@@ -162,26 +166,12 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
         say=_say,
         answer=print,
         preload=["tune.train.experiment", "tune.train.fused.run", "tune.evaluate.loaded", "sklearn.model_selection"],
-        last=lambda rows: _completion(rows, first["objective"], asked.allow),
+        last=lambda rows: last_job(rows, first["objective"], asked.allow, sweep_dir),
     )
+    together = tell(result.rows, first["objective"], sweep_dir)
     if asked.json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.as_json() | ({"ensembles": together} if together else {})))
     return result.exit_code
-
-
-def _completion(rows: list[Row], objective: str, allow: list[str]) -> dict[str, Any] | None:
-    """Trials keep only what trained; the best one gets the whole network, so that it can be handed on."""
-    best: tuple[float, Path] | None = None
-    for row in rows:
-        value = (row.metrics or {}).get(objective)
-        if row.status != "done" or row.run_dir is None or value is None:
-            continue
-        if best is None or is_better(objective, value, best[0]):
-            best = value, row.run_dir
-    file = None if best is None else best[1] / "model.yaml"
-    if best is not None and file is not None and file.is_file() and "partial: true" in file.read_text():
-        return {"complete": str(best[1]), "allow": allow}
-    return None
 
 
 def _dry_run(job: Job, as_json: bool, trials: int = 1) -> int:

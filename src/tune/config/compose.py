@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tune.config import complaints, overrides, provenance
+from tune.config import complaints, overrides, provenance, repeats
 from tune.config.overrides import Axis, Change
 from tune.config.tree import ConfigTree
 from tune.errors import ConfigError, Problem
@@ -55,9 +55,9 @@ class Composed:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether the experiment itself asks for several runs; `expand` gives them."""
+        """Whether the config itself asks for several runs; `expand` gives them."""
         sweep = self.cfg.get("sweep")
-        return bool(isinstance(sweep, dict) and sweep.get("params"))
+        return bool(isinstance(sweep, dict) and sweep.get("params")) or bool(repeats.words(self.cfg))
 
 
 @dataclass
@@ -109,17 +109,33 @@ def expand(tree: ConfigTree, words: list[str]) -> list[Composed]:
         words = [change.text for change in picked]
         outer = composer.run(list(picked), words, swept)
         inner, problems = _params(tree, outer, given)
-        if problems or not inner:
-            outer.problems += problems
-            trials.append(outer)
-            continue
-        for more in itertools.product(*(axis.changes for axis in inner)):
-            texts = [change.text for change in more]
-            varying = [change.text for change, axis in zip(more, inner, strict=True) if axis.is_swept]
-            trial = composer.run([*picked, *more], words + texts, swept + varying)
-            trial.cfg["sweep"]["params"] = {}  # a trial is one run
-            trials.append(trial)
+        outer.problems += problems
+        for trial, chosen in _inside(composer, outer, list(picked), words, swept, inner):
+            if inner:
+                trial.cfg["sweep"]["params"] = {}  # a trial is one run
+            again, problems = overrides.parse(tree, repeats.words(trial.cfg), repeats.WHERE)
+            trial.problems += [*problems, *repeats.problems(trial.cfg, trial.swept)]
+            trials += [one for one, _ in _inside(composer, trial, chosen, trial.overrides, trial.swept, again)]
     return trials
+
+
+def _inside(
+    composer: _Composer,
+    outer: Composed,
+    changes: list[Change],
+    words: list[str],
+    swept: list[str],
+    axes: list[Axis],
+) -> Iterator[tuple[Composed, list[Change]]]:
+    """Each point of some axes inside a trial, with the changes that led to it; the trial itself if there is no axis."""
+    if not axes:
+        yield outer, changes
+        return
+    for more in itertools.product(*(axis.changes for axis in axes)):
+        varying = [change.text for change, axis in zip(more, axes, strict=True) if axis.is_swept]
+        trial = composer.run([*changes, *more], [*words, *(change.text for change in more)], [*swept, *varying])
+        trial.problems += [problem for problem in outer.problems if problem not in trial.problems]
+        yield trial, [*changes, *more]
 
 
 class _Composer:

@@ -64,7 +64,11 @@ RUN = "tune.config.schema.Run"
 SHARED = {"data": "tune.data.options.DataOptions"}
 """Groups whose options share keys besides those of the class they name, and the dataclass of these keys."""
 
-WITHOUT_TARGET = {"cache": "tune.features.options.CacheOptions", "regularize": "tune.train.regularize.Regularize"}
+WITHOUT_TARGET = {
+    "cache": "tune.features.options.CacheOptions",
+    "ensemble": "tune.config.repeats.EnsembleOptions",
+    "regularize": "tune.train.regularize.Regularize",
+}
 """Groups that are plain values, and the dataclass that types them."""
 
 MAY_BE_EMPTY = ("logger",)

@@ -16,7 +16,7 @@ from tune.batch import Batch
 from tune.data.augment import Augment
 from tune.data.mix import mix
 from tune.data.pixels import KeptPixels, free_bytes
-from tune.data.samplers import BatchRows, Rows, SamplerName, SeveralOrders, choose_order
+from tune.data.samplers import BatchRows, Draw, Rows, SamplerName, SeveralOrders, choose_order, resampled
 from tune.data.seeds import keyed
 from tune.data.splits import Parts
 from tune.data.table import Table
@@ -123,6 +123,7 @@ class ImageData(pl.LightningDataModule):
         views: ways in which a training image is changed, in turn by epoch; None: a new one in each.
         sampler: shuffle or balanced, see `choose_order`.
         rows_per_class: rows of a class that share a training batch, as the loss asks; 0: any.
+        bootstrap: number of a draw of the training rows with replacement; None: each as it stands.
         batch_size: rows per optimizer step, over all processes and accumulated batches.
         accumulate: batches per optimizer step.
         workers: processes that read ahead; 0 for none.
@@ -149,6 +150,7 @@ class ImageData(pl.LightningDataModule):
         views: int | None = None,
         sampler: SamplerName = "shuffle",
         rows_per_class: int = 0,
+        bootstrap: int | None = None,
         batch_size: int = 32,
         accumulate: int = 1,
         workers: int = 0,
@@ -179,13 +181,18 @@ class ImageData(pl.LightningDataModule):
             views=views,
         )
         self._plain = ImageBatches(table, self.transform)
-        train = parts.rows("train")
-        draw = choose_order(sampler, rows_per_class, train, table.labels[train], batch_size // accumulate, world)
+        rows, labels = parts.rows("train"), table.labels
+
+        def draw(seed: int, bootstrap: int | None) -> Draw:
+            taken = rows if bootstrap is None else resampled(rows, seed, bootstrap)
+            return choose_order(sampler, rows_per_class, taken, labels[taken], batch_size // accumulate, world)
+
+        self._draw = draw
         self._samplers = {
             part: BatchRows(
                 parts.rows(part),
                 batch_size // accumulate,
-                draw=draw if part == "train" else None,
+                draw=draw(seed, bootstrap) if part == "train" else None,
                 seed=seed,
                 rank=rank,
                 world=world,
@@ -220,11 +227,15 @@ class ImageData(pl.LightningDataModule):
             sampler.set_epoch(progress.processed)  # pyright: ignore[reportAttributeAccessIssue]  # typed as its base
         return self._loader(self._training, sampler)
 
-    def several_orders(self, seeds: Sequence[int]) -> DataLoader:
-        """As `train_dataloader`, for several seeds at once: B rows in the order of the first seed, B of the second …"""
+    def several_orders(self, orders: Sequence[tuple[int, int | None]]) -> DataLoader:
+        """As `train_dataloader`, for several (seed, bootstrap) at once: B rows of the first, B of the second …"""
         own = self._samplers["train"]
-        orders = [BatchRows(own.rows, own.batch_rows, draw=own.draw, seed=seed) for seed in seeds]
-        return self._loader(self._training, SeveralOrders(orders))
+        each = [BatchRows(own.rows, own.batch_rows, draw=self._draw(*order), seed=order[0]) for order in orders]
+        return self._loader(self._training, SeveralOrders(each))
+
+    def weigh(self, weights: Tensor) -> None:
+        """Give every row of the table another weight in the training loss, (N,)."""
+        self._training.weights = weights.float()
 
     def val_dataloader(self) -> DataLoader:
         """In the order of the table, unchanged."""

@@ -23,6 +23,7 @@ class DataOptions:
             both sides, or shrink until it fits and ``pad`` with the mean colour.
         sampler: ``shuffle`` takes each training row once per epoch; ``balanced`` takes every class equally often,
             rows of rare classes several times and some of a frequent one.
+        bootstrap: train on as many rows drawn with replacement; a number other than this draws others.
     """
 
     split: Split = field(default_factory=Split)
@@ -30,6 +31,7 @@ class DataOptions:
     workers: Annotated[int, Range("[0, 256]")] = 0
     fit: Literal["crop", "stretch", "pad"] = "crop"
     sampler: Literal["shuffle", "balanced"] = "shuffle"
+    bootstrap: Annotated[int, Range("[0, inf)")] | None = None
 
 
 def separate(node: Mapping[str, Any]) -> tuple[DataOptions, dict[str, Any]]:

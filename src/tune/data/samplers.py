@@ -149,6 +149,12 @@ def choose_order(
     return by_class(rows, labels, rows_per_class)
 
 
+def resampled(rows: np.ndarray, *key: int) -> np.ndarray:
+    """As many of the rows, drawn with replacement. Breiman 1996, "Bagging predictors", section 1."""
+    generator = torch.Generator().manual_seed(seed_of("bootstrap", *key))
+    return rows[torch.randint(len(rows), (len(rows),), generator=generator).numpy()]
+
+
 def each_once(rows: np.ndarray) -> Draw:
     """Every row once."""
     return lambda generator: rows[torch.randperm(len(rows), generator=generator).numpy()]

@@ -36,7 +36,7 @@ class Plan:
     def of(table: Table, split: Split) -> Plan:
         """Needs columns that exist."""
         given = np.full(len(table), "") if table.split is None else table.split
-        cut = [part for part in ("test", "val") if getattr(split, part) > 0 and not (given == part).any()]
+        cut = [part for part in ("test", "val") if split.share(part) > 0 and not (given == part).any()]
         unsplit = np.flatnonzero(given == "")
         pool = unsplit if len(unsplit) else np.flatnonzero(given == "train")
         return Plan(given, cut, pool, len(unsplit) > 0, groups_of(table, split))
@@ -72,8 +72,24 @@ def _check_keys(table: Table, split: Split) -> list[Problem]:
         problems.append(
             Problem("data.split.blocks", f"{split.blocks} blocks of {len(table)} rows: some would be empty")
         )
+    problems += _check_folds(table, split)
     if split.per_class is not None and split.fraction < 1:
         problems.append(Problem("data.split.fraction", "has no effect beside data.split.per_class; give one of them"))
+    return problems
+
+
+def _check_folds(table: Table, split: Split) -> list[Problem]:
+    if split.folds is None:
+        return [] if split.fold is None else [Problem("data.split.fold", "has no effect without data.split.folds")]
+    problems = []
+    if split.fold is None:
+        problems.append(Problem("data.split.fold", f"say which of the {split.folds} folds validates, from 0"))
+    elif split.fold >= split.folds:
+        problems.append(Problem("data.split.fold", f"{split.fold}: the {split.folds} folds are numbered from 0"))
+    if split.val != type(split).val:
+        problems.append(Problem("data.split.val", "has no effect beside data.split.folds; give one of them"))
+    if table.split is not None and (table.split == "val").any():
+        problems.append(Problem("data.split.folds", "the data name their validation rows; there is nothing to fold"))
     return problems
 
 
@@ -95,7 +111,8 @@ def _check_sizes(table: Table, split: Split, plan: Plan) -> list[Problem]:
     if not plan.cut:
         return []
     if plan.groups is not None:
-        count, needed = len(np.unique(plan.groups[plan.pool])), len(plan.cut) + 1
+        needed = len(plan.cut) + 1 if split.folds is None or "val" not in plan.cut else len(plan.cut) + split.folds - 1
+        count = len(np.unique(plan.groups[plan.pool]))
         if count < needed:
             what = "data.split.blocks" if split.blocks else "data.split.group" if split.group else "data"
             return [Problem(what, f"{needed} parts need at least {needed} groups of rows; there are {count}")]
@@ -106,7 +123,7 @@ def _check_sizes(table: Table, split: Split, plan: Plan) -> list[Problem]:
     used = np.flatnonzero(counts)
     left = counts[used]
     for part in plan.cut:
-        share, rows = getattr(split, part), int(left.sum())
+        share, rows = split.share(part), int(left.sum())
         taken = int(np.ceil(share * rows))
         if taken < len(used) or rows - taken < len(used):
             small, what = min((taken, part), (rows - taken, "train"))
@@ -129,7 +146,7 @@ def _check_limit(table: Table, split: Split, plan: Plan) -> list[Problem]:
         return []
     kept = 1.0
     for part in plan.cut:
-        kept *= 1 - getattr(split, part)
+        kept *= 1 - split.share(part)
     fixed = np.zeros(table.num_classes, dtype=int)
     if plan.pool_is_unsplit:
         fixed = table.class_counts(np.flatnonzero(plan.given == "train"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -29,8 +29,10 @@ class Split:
     so proportions are only approximate.
 
     Args:
-        val: share of the rows left after the test part.
+        val: share of the rows left after the test part; of no effect beside `folds`.
         test: share of all rows; 0 for no test part.
+        folds: deal the rows left after the test part into so many folds, of which one validates and the others train.
+        fold: the one that validates, from 0; without it a run is a sweep over all folds.
         seed: of the split alone; training has its own.
         stratify: columns whose combinations of values are the strata; null for the label.
         group: column whose equal values stay in one part.
@@ -41,12 +43,18 @@ class Split:
 
     val: Annotated[float, Range("(0, 1)")] = 0.2
     test: Annotated[float, Range("[0, 1)")] = 0.2
+    folds: Annotated[int, Range("[2, 100]")] | None = None
+    fold: Annotated[int, Range("[0, 99]")] | None = None
     seed: Annotated[int, Range("[0, 4294967295]")] = 0
     stratify: str | list[str] | None = None
     group: str | None = None
     blocks: Annotated[int, Range("[2, inf)")] | None = None
     per_class: Annotated[int, Range("[1, inf)")] | None = None
     fraction: Annotated[float, Range("(0, 1]")] = 1.0
+
+    def share(self, part: str) -> float:
+        """Of the rows that "test" or "val" is cut from."""
+        return 1 / self.folds if part == "val" and self.folds else float(getattr(self, part))
 
     def columns(self) -> list[str]:
         """Names of the columns that make the strata."""
@@ -112,7 +120,10 @@ def split_rows(table: Table, split: Split) -> Parts:
     chosen = {part: np.flatnonzero(plan.given == part) for part in SPLITS}
     pool = plan.pool
     for part in plan.cut:
-        pool, chosen[part] = _cut(pool, getattr(split, part), table, split, plan.groups)
+        if part == "val" and split.folds:
+            pool, chosen[part] = _fold(pool, table, split, plan.groups)
+        else:
+            pool, chosen[part] = _cut(pool, getattr(split, part), table, split, plan.groups)
     if plan.cut or plan.pool_is_unsplit:
         chosen["train"] = np.sort(np.concatenate([chosen["train"], pool])) if plan.pool_is_unsplit else pool
     chosen["train"] = _limit(chosen["train"], table, split)
@@ -155,14 +166,31 @@ def _cut(pool: np.ndarray, share: float, table: Table, split: Split, groups: np.
         text = "a single group of rows is left to cut a part from; take smaller shares or more groups"
         raise DataError(Problem("data.split", text))
     taken, folds = _folds(share, num_groups)
-    deal = StratifiedGroupKFold(folds, shuffle=True, random_state=split.seed)
-    with warnings.catch_warnings():
-        # A class smaller than the number of folds is no mistake here, and an empty one is found afterwards.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        tests = [test for _, test in deal.split(pool, _whole_classes(strata[pool], folds), groups[pool])]
+    tests = _deal(StratifiedGroupKFold(folds, shuffle=True, random_state=split.seed), pool, strata, groups)
     is_taken = np.zeros(len(pool), dtype=bool)
     is_taken[np.concatenate(tests[:taken])] = True
     return pool[~is_taken], pool[is_taken]
+
+
+def _fold(pool: np.ndarray, table: Table, split: Split, groups: np.ndarray | None):
+    """The rows outside and inside of the fold that validates, both ascending. All folds are of one seed."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    assert split.folds is not None
+    assert split.fold is not None
+    strata, _ = strata_of(table, split.columns())
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    inside = _deal(kind(split.folds, shuffle=True, random_state=split.seed), pool, strata, groups)[split.fold]
+    return np.delete(pool, inside), pool[inside]
+
+
+def _deal(deal: Any, pool: np.ndarray, strata: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:
+    """Places in the pool of the rows of each fold, ascending."""
+    with warnings.catch_warnings():
+        # A class smaller than the number of folds is no mistake here, and an empty one is found afterwards.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        classes = _whole_classes(strata[pool], deal.n_splits)
+        return [inside for _, inside in deal.split(pool, classes, None if groups is None else groups[pool])]
 
 
 def _whole_classes(strata: np.ndarray, folds: int) -> np.ndarray:
@@ -196,6 +224,8 @@ def _describe(table: Table, split: Split, plan: Plan) -> str:
     words = [f"{' and '.join(given)} given"] if given else []
     if plan.cut:
         words.append(f"stratified by {' and '.join(split.columns())}")
+        if split.folds is not None:
+            words.append(f"fold {split.fold} of {split.folds} validates")
         if split.blocks is not None:
             words.append(f"in {split.blocks} blocks of rows")
         elif plan.groups is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from tune.config import gate
 from tune.config.build import build, locate
 from tune.data.transforms import InputTransform
 from tune.errors import ConfigError, Problem
+from tune.evaluate.ensemble import Recipe
 from tune.models.network import Network
-from tune.models.weights_file import WeightsFile, describe, load_weights
-from tune.run_dir import find_run
+from tune.models.weights_file import WeightsFile, describe, load_weights, stored_names
+from tune.run_dir import find_run, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tune.models.interface import Backbone
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,80 @@ class Loaded:
         return torch.cat(found) if found else torch.empty(0, len(self.classes))
 
 
-def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] = ()) -> Loaded:
+@dataclass(frozen=True)
+class LoadedEnsemble:
+    """What `tune.load` gives of an ensemble, but a soup, which is one network.
+
+    Args:
+        members: its runs; those on one frozen backbone share it.
+        recipe: how they decide together.
+        classes: K names.
+        run_dir: where it was loaded from.
+    """
+
+    members: list[Loaded]
+    recipe: Recipe
+    classes: list[str]
+    run_dir: Path
+
+    def predict(self, images: Iterable[Any], batch_size: int = 32) -> Tensor:
+        """Probabilities (N, K) of files, uint8 arrays (H, W[, 3]) or Pillow images."""
+        rows, found = list(images), []
+        with torch.inference_mode():
+            for start in range(0, len(rows), batch_size):
+                features: dict[int, Tensor] = {}
+                probs = []
+                for member in self.members:
+                    network = member.network
+                    if id(network.backbone) not in features:
+                        batch = torch.stack([member.transform(row) for row in rows[start : start + batch_size]])
+                        device = next(network.parameters()).device
+                        features[id(network.backbone)] = network.backbone(batch.to(device))
+                    probs.append(network.judge(features[id(network.backbone)]).logits.softmax(dim=1).cpu())
+                found.append(self.recipe.apply(torch.stack(probs)))
+        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+
+
+def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] = ()) -> Loaded | LoadedEnsemble:
     """See `tune.load`.
 
     Raises:
         ConfigError: if there is no such run, or its config names a module that is not allowed.
     """
     run_dir = find_run(str(run), output)
+    if not (run_dir / "ensemble.json").is_file():
+        return load_run(run_dir, allow)
+    node = read_json(run_dir / "ensemble.json")
+    known: dict[str, Backbone] = {}
+    members = [load_run(find_run(place, output), allow, known) for place in node.pop("members")]
+    return LoadedEnsemble(members, Recipe(**node), members[0].classes, run_dir)
+
+
+def load_run(run_dir: Path, allow: Sequence[str] = (), known: dict[str, Backbone] | None = None) -> Loaded:
+    """The network of one run.
+
+    Args:
+        run_dir: its folder.
+        allow: modules of the user's that its config may name.
+        known: frozen backbones that were built before, by what they are; one more is added.
+
+    Raises:
+        ConfigError: if it has no weights, or its config names a module that is not allowed.
+    """
     file = run_dir / "model.yaml"
     if not file.is_file() or not (run_dir / "model.safetensors").is_file():
         raise ConfigError(Problem(str(run_dir), "has no trained weights yet"))
     description = yaml.safe_load(file.read_text())
     if problems := gate.problems(description, gate.allowed_by_user(allow)):
         raise ConfigError(*problems)
-    backbone = build(description["backbone"], output=description["output"])
+    key = json.dumps([description["backbone"], description["weights"], description["input"]], sort_keys=True)
+    is_frozen = description["partial"] and all(name.startswith("head.") for name in stored_names(run_dir))
+    if known is not None and is_frozen and key in known:
+        backbone = known[key]
+    else:
+        backbone = build(description["backbone"], output=description["output"])
+        if known is not None and is_frozen:
+            known[key] = backbone
     if description["partial"] and backbone.weights_digest != description["weights"]["digest"]:
         text = f"the frozen weights it was trained on ({description['weights']['source']}) have changed"
         raise ConfigError(Problem(str(run_dir), text))
@@ -80,7 +144,7 @@ def complete(run_dir: Path, allow: Sequence[str] = ()) -> None:
     """Make the weights file of a trial whole: add what was frozen and left out."""
     description = yaml.safe_load((run_dir / "model.yaml").read_text())
     if description["partial"]:
-        WeightsFile(run_dir).write(load(run_dir, allow=allow).network)
+        WeightsFile(run_dir).write(load_run(run_dir, allow).network)
         description |= {"partial": False, "output": "", "backbone": without_source(description["backbone"])}
         describe(run_dir, description)
 

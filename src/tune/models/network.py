@@ -52,8 +52,12 @@ class Network(nn.Module):
         else:
             with self._backbone_context(images):
                 features = self.backbone(images)  # (B, D)
+        return self.judge(features)
+
+    def judge(self, features: Tensor) -> Output:
+        """Embedding and logits of features (B, D)."""
         # Heads in bf16 differ by 8e-3 between a run and the same run in a fused sweep; in fp32 they agree.
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             features = features.to(next(self.head.parameters()).dtype)
             embedding, logits = self.head(features)  # (B, E), (B, K)
         return Output(features, embedding, logits.float())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from tune.errors import RunError
@@ -41,6 +42,12 @@ class WeightsFile:
 def describe(run_dir: Path, description: dict[str, Any]) -> None:
     """Write model.yaml, from which `tune.load` rebuilds the network."""
     write_yaml(run_dir / "model.yaml", description)
+
+
+def stored_names(run_dir: Path) -> list[str]:
+    """Names of the tensors that the file of a run holds."""
+    with safe_open(run_dir / "model.safetensors", "pt") as file:
+        return list(file.keys())
 
 
 def load_weights(run_dir: Path, network: nn.Module) -> None:

@@ -39,6 +39,7 @@ from tune.train.callbacks.loggers import build_loggers, quiet_lightning, run_log
 from tune.train.callbacks.progress import Progress
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
+from tune.train.fused.group import is_member
 from tune.train.interrupt import Interrupted, OwnSignals, interruptible
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, describe_network, prepare
@@ -121,15 +122,13 @@ def execute(job: Job, say: Say) -> Outcome:
 
 
 def run_trial(job: dict[str, Any]) -> int:
-    """What a sweep asks of a process: a trial, some that train as one, or to complete the best. Gives the exit code."""
-    if "together" in job:
+    """What a sweep asks of a process: a trial, some that train as one, or what comes last. Gives the exit code."""
+    if "together" in job or is_member(job.get("config", {})):
         from tune.train.fused.run import run_group
 
-        return run_group(job["together"])
-    if "complete" in job:
-        from tune.evaluate.loaded import complete
-
-        complete(Path(job["complete"]), job["allow"])
+        return run_group(job.get("together", [job]))
+    if "config" not in job:
+        _close(job)
         return 0
     asked = Job(**job)
     run_dir = Path(asked.run_dir)
@@ -140,6 +139,17 @@ def run_trial(job: dict[str, Any]) -> int:
         record.end("failed", error.exit_code, str(error))
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+
+
+def _close(job: dict[str, Any]) -> None:
+    """What comes after the trials of a sweep: the best is made whole, members become one."""
+    from tune.evaluate.loaded import complete
+    from tune.train.ensemble.combine import combine
+
+    if job["complete"]:
+        complete(Path(job["complete"]), job["allow"])
+    for each in job["combine"]:
+        combine([Path(path) for path in each["runs"]], each["how"], Path(each["folder"]))
 
 
 def outcome_of(run_dir: Path) -> Outcome:

@@ -136,6 +136,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         views=config["cache"].get("views"),
         sampler=options.sampler,
         rows_per_class=loss.rows_per_class if isinstance(loss, SeveralTerms) else 0,
+        bootstrap=options.bootstrap,
         batch_size=config["batch_size"],
         accumulate=accumulate,
         workers=options.workers,

@@ -95,7 +95,9 @@ def test_every_key_knows_who_wrote_it(project):
     assert composed.origin("data.split.seed") == "command line"
     assert composed.origin("head") == "command line"
     assert composed.origin("regularize.label_smoothing").endswith("conf/regularize/standard.yaml:4")
-    assert composed.origin("epochs").endswith("conf/run.yaml:23")
+    lines = ConfigTree().file("", "run").read_text().splitlines()
+    number = 1 + next(number for number, line in enumerate(lines) if line.startswith("epochs:"))
+    assert composed.origin("epochs").endswith(f"conf/run.yaml:{number}")
     assert composed.origin("nobody.wrote.this") == ""
 
 

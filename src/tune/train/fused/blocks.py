@@ -1,4 +1,4 @@
-"""The K trials in blocks that are run as one: equal loss and dropout, and equally many trials for each seed."""
+"""The K trials in blocks that are run as one: equal loss and dropout, equally many trials for each order of rows."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Block:
-    """S seeds with T trials each, in one stretch of the stacked heads: all of the first seed, then of the second …
+    """S orders of rows with T trials each, in one stretch of the stacked heads: all of the first, then of the second …
 
     Args:
         start: number of its first head.
-        seeds: (S,) place of each seed in the batch.
-        draws: of each seed, that of its dropout.
+        orders: (S,) place of each order in the batch.
+        draws: of each order, the seed of its dropout.
         each: T.
         shares: of each dropout layer.
         loss: of all its trials.
@@ -34,7 +34,7 @@ class Block:
     """
 
     start: int
-    seeds: Tensor
+    orders: Tensor
     draws: list[int]
     each: int
     shares: tuple[float, ...]
@@ -44,28 +44,30 @@ class Block:
     @property
     def end(self) -> int:
         """Number of the first head behind it."""
-        return self.start + len(self.seeds) * self.each
+        return self.start + len(self.orders) * self.each
 
 
 def arrange(trials: Sequence[Trial], shares: Sequence[tuple[float, ...]]) -> list[int]:
     """An order of trials in which those of a block stand together."""
     count: dict[tuple[Any, ...], int] = defaultdict(int)
-    kinds = [(share, _loss(trial), trial.config["seed"]) for trial, share in zip(trials, shares, strict=True)]
+    kinds = [(share, _loss(trial), trial.order) for trial, share in zip(trials, shares, strict=True)]
     for kind in kinds:
         count[kind] += 1
-    return sorted(range(len(trials)), key=lambda place: (*kinds[place][:2], count[kinds[place]], kinds[place][2]))
+    return sorted(range(len(trials)), key=lambda place: (*kinds[place][:2], count[kinds[place]], str(kinds[place][2])))
 
 
-def blocks_of(trials: Sequence[Trial], shares: Sequence[tuple[float, ...]], seeds: Sequence[int]) -> list[Block]:
+def blocks_of(
+    trials: Sequence[Trial], shares: Sequence[tuple[float, ...]], orders: Sequence[tuple[int, int | None]]
+) -> list[Block]:
     """The blocks of trials that are in the order of `arrange`.
 
     Args:
         trials: in that order.
         shares: of their dropout layers.
-        seeds: of the batch, in its order.
+        orders: of the rows in the batch: seed and draw, in its order.
     """
-    runs: list[list[int]] = []  # trials in a row with the same loss, dropout and seed
-    kinds = [(share, _loss(trial), trial.config["seed"]) for trial, share in zip(trials, shares, strict=True)]
+    runs: list[list[int]] = []  # trials in a row with the same loss, dropout and order
+    kinds = [(share, _loss(trial), trial.order) for trial, share in zip(trials, shares, strict=True)]
     for place, kind in enumerate(kinds):
         if place and kind == kinds[place - 1]:
             runs[-1].append(place)
@@ -81,7 +83,7 @@ def blocks_of(trials: Sequence[Trial], shares: Sequence[tuple[float, ...]], seed
         found.append(
             Block(
                 first,
-                torch.tensor([seeds.index(trials[run[0]].config["seed"]) for run in alike]),
+                torch.tensor([orders.index(trials[run[0]].order) for run in alike]),
                 [trials[run[0]].draws for run in alike],
                 len(alike[0]),
                 shares[first],
@@ -98,14 +100,14 @@ def train(block: Block, heads: StackedHeads, features: Tensor, batch: Batch, ste
     Args:
         block: which.
         heads: of all blocks.
-        features: (seeds, B, D).
+        features: (orders, B, D).
         batch: of the same rows, with the same first dimension.
         step: of the training, which decides the dropout.
     """
-    width = len(block.seeds)
-    chosen = block.seeds.to(features.device)
+    width = len(block.orders)
+    chosen = block.orders.to(features.device)
     own = (features, batch.labels, batch.label_probs, batch.weights, batch.index)
-    everyone = block.seeds.tolist() == list(range(len(features)))
+    everyone = block.orders.tolist() == list(range(len(features)))
     rows = [tensor if everyone else tensor[chosen] for tensor in own]
     masks = heads.masks(block.draws, block.shares, step, features.shape[1])
     params = {

@@ -8,7 +8,7 @@ from typing import Any
 _FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer"})
 """Keys in which the trials of a group may differ."""
 
-_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep"})
+_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemble"})
 """Keys that no number depends on."""
 
 _NODES = frozenset({"data", "backbone", "head", "init", "freeze", "augment", "cache", "trainer", "transfer"})
@@ -34,11 +34,18 @@ def fuse_key(config: dict[str, Any]) -> str | None:
     if not _can_fuse(config):
         return None
     shared = {key: value for key, value in config.items() if key in _SAME}
-    shared["data"] = {key: value for key, value in config["data"].items() if key != "workers"}
+    shared["data"] = {key: value for key, value in config["data"].items() if key not in ("workers", "bootstrap")}
     shared["optimizer"] = {key: value for key, value in config["optimizer"].items() if key not in _VECTORS}
     if _changes(config["augment"]) or not _has_weights(config["backbone"]):
         shared["seed"] = config["seed"]  # the views of an image, or the frozen weights, follow from it
+    if is_member(config):
+        shared |= {"bootstrap": config["data"].get("bootstrap")} | {key: config[key] for key in _FREE}
     return json.dumps(shared, sort_keys=True)
+
+
+def is_member(config: dict[str, Any]) -> bool:
+    """Whether it is a boosted member, which is trained behind those before it and never alone."""
+    return config.get("ensemble", {}).get("member") is not None
 
 
 def _can_fuse(config: dict[str, Any]) -> bool:

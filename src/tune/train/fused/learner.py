@@ -48,7 +48,7 @@ class FusedLearner(pl.LightningModule):
         encoder = prepared.frozen.encoders[0]
         assert encoder is not None
         self.encoder = encoder
-        self.seeds = sorted({trial.config["seed"] for trial in trials})
+        self.orders = list(dict.fromkeys(trial.order for trial in trials))
         self.steps = prepared.data.steps_per_epoch
         device = torch.device({"cuda": "cuda", "mps": "mps"}.get(prepared.device, "cpu"))
         self.heads = StackedHeads(
@@ -70,7 +70,7 @@ class FusedLearner(pl.LightningModule):
         order = arrange(trials, self.heads.shares)
         self._keep(order)
         trials = [trials[place] for place in order]
-        self.blocks = blocks_of(trials, self.heads.shares, self.seeds)
+        self.blocks = blocks_of(trials, self.heads.shares, self.orders)
         self.strengths = {
             name: torch.tensor([getattr(trial.regularize, name) for trial in trials]) for name in ("l1", "l2")
         }
@@ -121,7 +121,7 @@ class FusedLearner(pl.LightningModule):
         """Terms of the training loss by name, each (K,).
 
         Args:
-            features: (S, B, D), of each seed.
+            features: (S, B, D), of each order of rows.
             batch: of the same rows, with the same first dimension.
             step: of the training.
         """
@@ -201,9 +201,9 @@ class FusedLearner(pl.LightningModule):
             self._arrange()
 
     def _apart(self, batch: Batch) -> Batch:
-        """(S · B, …) of several seeds as (S, B, …)."""
+        """(S · B, …) of several orders of rows as (S, B, …)."""
         parts = (batch.images, batch.labels, batch.label_probs, batch.weights, batch.index)
-        return Batch(*(part.reshape(len(self.seeds), -1, *part.shape[1:]) for part in parts))
+        return Batch(*(part.reshape(len(self.orders), -1, *part.shape[1:]) for part in parts))
 
     def _features(self, images: Tensor) -> Tensor:
         """(B, D) of images (B, C, H, W), or of what the frozen part has said of them (B, N)."""
@@ -243,7 +243,7 @@ class FusedLearner(pl.LightningModule):
         shares = [self.heads.all_shares[number] for number in done]
         self.alive = [done[place] for place in arrange([self.trials[number] for number in done], shares)]
         self.heads.take(self.best, torch.tensor(self.alive, dtype=torch.int64))
-        self.blocks = blocks_of([self.trials[number] for number in self.alive], self.heads.shares, self.seeds)
+        self.blocks = blocks_of([self.trials[number] for number in self.alive], self.heads.shares, self.orders)
         return self.alive
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,9 @@ from tune.train import screen
 from tune.train.callbacks.history import write_history
 from tune.train.callbacks.loggers import quiet_lightning, run_log
 from tune.train.devices.trainer import build_trainer
+from tune.train.ensemble.boosting import Boosting, all_members
 from tune.train.experiment import Job, begin, keeps_part
+from tune.train.fused.group import is_member
 from tune.train.fused.learner import FusedLearner
 from tune.train.fused.optim import CannotFuse
 from tune.train.fused.trial import Trial, make_trial
@@ -49,28 +52,35 @@ def run_group(jobs: list[dict[str, Any]]) -> int:
         CannotFuse: before any folder is written, if they must train one by one after all.
         ConfigError: if one of the configs does not fit; the trial says so itself when it runs alone.
     """
-    prepared = prepare(_shared([job["config"] for job in jobs]))
-    _require_fusable(prepared, jobs)
-    trials = [make_trial(job, prepared) for job in jobs]
-    at_once = _at_once(trials, prepared)
+    is_boosted = is_member(jobs[0]["config"])
+    everyone = all_members(jobs) if is_boosted else jobs
+    prepared = prepare(_shared([job["config"] for job in everyone]))
+    _require_fusable(prepared, everyone)
+    trials = [make_trial(job, prepared) for job in everyone]
+    at_once = 1 if is_boosted else _at_once(trials, prepared)
     _rehearse(trials[:at_once], prepared)
     for line in screen.first_screen(prepared, jobs[0]["config"]["name"], jobs[0]["choices"]):
         _say(line)
     _say(f"fused     {len(trials)} heads, {min(at_once, len(trials))} at a time")
     started = time.time()
-    records = [begin(Job(**trial.job), prepared)[1] for trial in trials]
+    records = [begin(Job(**trial.job), prepared)[1] if trial.job["run_dir"] else None for trial in trials]
+    boosting = Boosting(prepared) if is_boosted else None
     ended = 0
-    with run_log(trials[0].run_dir, echo=True), quiet_lightning(), interruptible():
+    with run_log(Path(jobs[0]["run_dir"]), echo=True), quiet_lightning(), interruptible():
         try:
             prepared.frozen.fill(_say)
             for start in range(0, len(trials), at_once):
                 some = trials[start : start + at_once]
-                _train(some, prepared)
+                if boosting is not None:
+                    boosting.begin()
+                learner = _train(some, prepared)
+                facts = {} if boosting is None else {"boost": boosting.end(learner)}
                 for trial, record in zip(some, records[start:], strict=False):
-                    _finish(trial, record, prepared, (time.time() - started) / len(trials))
+                    if record is not None:
+                        _finish(trial, record, prepared, (time.time() - started) / len(trials), facts)
                     ended += 1
         except Interrupted as error:
-            for record in records[ended:]:
+            for record in filter(None, records[ended:]):
                 if read_json(record.run_dir / "run.json")["status"] == "running":
                     record.end("interrupted", error.exit_code, str(error))
             return error.exit_code
@@ -91,20 +101,21 @@ def _require_fusable(prepared: Prepared, jobs: Sequence[dict[str, Any]]) -> None
         CannotFuse: if the trials must train one by one.
     """
     seeds = {job["config"]["seed"] for job in jobs}
+    orders = {(job["config"]["seed"], job["config"]["data"].get("bootstrap")) for job in jobs}
     if len(prepared.phases) > 1 or prepared.phases[0].trained != {"head"} or prepared.frozen.encoders[0] is None:
         raise CannotFuse(f"more than the head trains, or the backbone is not cut: {prepared.frozen.describe()}")
     if prepared.precision.trainer not in ("32-true", "bf16-mixed"):
         raise CannotFuse(f"{prepared.precision.trainer} scales gradients, or weights are not in fp32")
     if prepared.data.mixes or (len(seeds) > 1 and prepared.data.changes_pixels):
         raise CannotFuse("images are mixed, or changed in another way for each seed")
-    if len(seeds) > 1 and not prepared.frozen.is_kept:
-        raise CannotFuse(f"each seed has its own order, and images are not kept: {prepared.frozen.describe()}")
+    if len(orders) > 1 and not prepared.frozen.is_kept:
+        raise CannotFuse(f"each trial has its own order of rows, and images are not kept: {prepared.frozen.describe()}")
 
 
 def _at_once(trials: Sequence[Trial], prepared: Prepared) -> int:
     """How many heads fit into half of the memory that is free."""
     network, classes = prepared.network, len(prepared.table.classes)
-    seeds = len({trial.config["seed"] for trial in trials})
+    orders = len({trial.order for trial in trials})
     rows = prepared.config["batch_size"]
     width = network.backbone.feature_dim
     weights = sum(parameter.numel() for parameter in network.head.parameters())
@@ -112,7 +123,7 @@ def _at_once(trials: Sequence[Trial], prepared: Prepared) -> int:
     numbers = (
         6 * weights
         + 8 * max(len(prepared.parts.val), len(prepared.parts.test)) * classes
-        + rows * (6 * inner + (2 * width if seeds > 1 else 0))
+        + rows * (6 * inner + (2 * width if orders > 1 else 0))
     )
     free = torch.cuda.mem_get_info()[0] if prepared.device == "cuda" else free_bytes()
     return max(1, free // 2 // (4 * numbers))
@@ -127,7 +138,7 @@ def _rehearse(trials: Sequence[Trial], prepared: Prepared) -> None:
     try:
         learner = FusedLearner(trials, prepared, _say)
         device = learner.heads.stacked[0].device
-        batch = Batch(*(part.to(device).expand(len(learner.seeds), *part.shape) for part in parts))
+        batch = Batch(*(part.to(device).expand(len(learner.orders), *part.shape) for part in parts))
         learner.terms(batch.images, batch, step=0)["loss"].sum().backward()
     except CannotFuse:
         raise
@@ -135,7 +146,7 @@ def _rehearse(trials: Sequence[Trial], prepared: Prepared) -> None:
         raise CannotFuse(f"vmap refuses it: {error}".splitlines()[0]) from error
 
 
-def _train(trials: Sequence[Trial], prepared: Prepared) -> None:
+def _train(trials: Sequence[Trial], prepared: Prepared) -> FusedLearner:
     """Fit the heads of some trials, and test the best of each."""
     learner = FusedLearner(trials, prepared, _say)
     trainer = build_trainer(
@@ -144,15 +155,16 @@ def _train(trials: Sequence[Trial], prepared: Prepared) -> None:
         precision=prepared.precision.trainer,
         callbacks=[OwnSignals()],
         loggers=[],
-        root=trials[0].run_dir,
+        root=Path(prepared.config["output"]),
     )
     data = prepared.data
-    trainer.fit(learner, data.several_orders(learner.seeds), data.val_dataloader())
+    trainer.fit(learner, data.several_orders(learner.orders), data.val_dataloader())
     if learner.load_best() and len(prepared.parts.test):
         trainer.test(learner, data.test_dataloader(), verbose=False)
+    return learner
 
 
-def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float) -> None:
+def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float, facts: dict[str, Any]) -> None:
     """Write what a trial leaves behind, as `experiment` does for one that ran alone."""
     table, run_dir = prepared.table, trial.run_dir
     if trial.rows:
@@ -167,7 +179,7 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float) ->
     if trial.status != "done":
         record.end(trial.status, EXIT_DIVERGED if trial.status == "diverged" else 1, trial.cause, seconds=seconds)
         return
-    result: dict[str, Any] = {"best_epoch": trial.best["epoch"], "metrics": dict(trial.best["metrics"])}
+    result: dict[str, Any] = {"best_epoch": trial.best["epoch"], "metrics": dict(trial.best["metrics"]), **facts}
     if trial.regularize.l1:
         result["weights_at_zero"] = share_at_zero(trial.weights.values())
     if trial.tested is not None:

@@ -74,6 +74,11 @@ class Trial:
         return Path(self.job["run_dir"])
 
     @property
+    def order(self) -> tuple[int, int | None]:
+        """What decides which rows its batches hold: seed and number of the draw of its training rows."""
+        return self.config["seed"], self.config["data"].get("bootstrap")
+
+    @property
     def draws(self) -> int:
         """Seed of its dropout, as its network would be given it alone, in one process."""
         return seed_of(self.config["seed"], 0)

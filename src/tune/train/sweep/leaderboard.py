@@ -1,4 +1,4 @@
-"""The table at the end of a sweep and `summary.csv`: trials that differ only in their seeds share a line."""
+"""The table at the end of a sweep and `summary.csv`: repetitions of a trial share a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 
 from tune.train.sweep.ledger import canonical, deciding
 
-_SEEDS = ("seed", "data.split.seed")
+_REPEATS = ("seed", "data.split.seed", "data.split.fold", "data.bootstrap", "ensemble.member")
+"""Keys that tell repetitions of a trial apart."""
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """Trials that differ only in `seed` and `data.split.seed`, and their mean on each metric."""
+    """Trials that differ only in their seeds, fold or draw of rows, and their mean on each metric."""
 
     rows: list[Row]
     label: str
@@ -121,15 +122,16 @@ def _is_measured(metric: str, rows: list[Row]) -> bool:
 
 
 def _without_seeds(config: dict[str, Any]) -> str:
-    """What trials of one line share: all but the two seeds."""
-    kept = {key: value for key, value in deciding(config).items() if key != "seed"}
+    """What trials of one line share: all but what tells repetitions apart."""
+    kept = {key: value for key, value in deciding(config).items() if key not in ("seed", "ensemble")}
     data = kept.get("data")
-    if isinstance(data, dict) and isinstance(data.get("split"), dict):
-        split = {key: value for key, value in data["split"].items() if key != "seed"}
-        kept["data"] = {**data, "split": split}
+    if isinstance(data, dict):
+        kept["data"] = data = {key: value for key, value in data.items() if key != "bootstrap"}
+        if isinstance(data.get("split"), dict):
+            data["split"] = {key: value for key, value in data["split"].items() if key not in ("seed", "fold")}
     return canonical(kept)
 
 
 def _label_without_seeds(row: Row, rows: list[Row]) -> str:
-    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in _SEEDS]
+    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in _REPEATS]
     return label(others, rows)

@@ -21,7 +21,7 @@ from tune.errors import ConfigError, Problem
 from tune.run_dir import read_json
 
 # Top-level keys that say where, how fast or how well a trial should run, not what it computes.
-_NOT_IN_KEY = frozenset({"output", "jobs", "logger", "cache", "expected", "sweep"})
+_NOT_IN_KEY = frozenset({"output", "jobs", "logger", "cache", "expected", "sweep", "ensemble"})
 
 
 def ledger_key(config: dict[str, Any], data_fingerprint: str, modules_digest: str = "") -> str:
@@ -41,6 +41,8 @@ def deciding(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in _NOT_IN_KEY}
     if isinstance(cache := config.get("cache"), dict) and cache.get("views"):
         kept["views"] = cache["views"]  # the one key of the cache that does
+    if isinstance(ensemble := config.get("ensemble"), dict) and ensemble.get("member") is not None:
+        kept["ensemble"] = ensemble  # a boosted member follows from those before it
     if isinstance(kept.get("data"), dict):
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "workers"}
     return kept

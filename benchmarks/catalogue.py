@@ -1,0 +1,65 @@
+"""What techniques bring on photographs of solar cells with a frozen backbone: five splits each, mean ± sd.
+
+Not a matter of time: `tune` alone, with the quickstart's settings and one word more. Prints a line per technique.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.measure import process, tune
+
+SPLITS = range(5)
+SEEDS = f"data.split.seed={','.join(map(str, SPLITS))}"
+QUICK = "+experiment=quickstart"
+STACK = (
+    "head=linear",
+    "head=mlp",
+    "head=sklearn head.name=random_forest",
+    "head=sklearn head.name=svm",
+)
+
+
+def catalogue() -> Iterator[str]:
+    """A line per technique: accuracy and ROC AUC of the test part."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache, output = Path(folder) / "cache", Path(folder) / "outputs"
+
+        def sweep(*words: str) -> dict:
+            out = process(tune("-m", *words, output=output), cache).out
+            return json.loads(out.splitlines()[-1])
+
+        for word in ("backbone=efficientnet_lite0", "backbone=efficientnet_lite2", "backbone=pair"):
+            yield _line(word, [trial["metrics"] for trial in sweep(QUICK, SEEDS, word)["trials"]])
+        for word in ("ensemble=seeds", "ensemble=bagging", "ensemble=boosting"):
+            yield _line(word, [each["metrics"] for each in sweep(QUICK, SEEDS, word)["ensembles"]])
+        for loss in ("cross_entropy", "center", "triplet", "contrastive", "supcon"):
+            answer = sweep(QUICK, SEEDS, "head=mlp", "lr=1e-3", f"loss={loss}")
+            yield _line(f"head=mlp lr=1e-3 loss={loss}", [trial["metrics"] for trial in answer["trials"]])
+        soups = [
+            sweep(QUICK, f"data.split.seed={seed}", "lr=3e-3,1e-2,3e-2", "regularize=none,dropout", "ensemble=soup")
+            for seed in SPLITS
+        ]
+        yield _line("ensemble=soup of 6 (3 rates, with and without dropout)", [_ensemble(each) for each in soups])
+        yield _line("the best of these 6 on validation", [_best(each) for each in soups])
+
+
+def _ensemble(answer: dict) -> dict[str, float]:
+    return answer["ensembles"][0]["metrics"]
+
+
+def _best(answer: dict) -> dict[str, float]:
+    return max((trial["metrics"] for trial in answer["trials"]), key=lambda metrics: metrics["val/accuracy"])
+
+
+def _line(what: str, metrics: list[dict[str, float]]) -> str:
+    cells = [what]
+    for name in ("test/accuracy", "test/balanced_accuracy", "test/auroc"):
+        values = [each[name] for each in metrics]
+        cells.append(f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}")
+    return "| " + " | ".join(cells) + " |"
