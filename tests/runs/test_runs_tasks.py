@@ -113,6 +113,14 @@ def test_learned_weights_are_part_of_a_checkpoint_and_not_of_the_network(capsys,
     assert all(float(row["train/uncertainty"]) != 0 for row in rows)
 
 
+def test_a_step_over_all_rows_moves_learned_weights_with_the_head(capsys, arrays):
+    words = ["head.weights=uncertainty", "optimizer=lbfgs", "optimizer.max_iter=3", "lr=0.1", "batch_size=100"]
+    _, _, rows = trained(capsys, *arrays, *words)
+    losses = [float(row["train/radius/loss"]) + float(row["train/uncertainty"]) for row in rows]
+    assert len(rows) == 3
+    assert losses[2] < losses[0]
+
+
 def test_the_cache_changes_no_number(capsys, arrays):
     _, kept, _ = trained(capsys, *arrays, "cache=require")
     _, anew, _ = trained(capsys, *arrays, "cache=never")

@@ -26,7 +26,8 @@ class TaskLosses(SeveralTerms, nn.Module):
 
     Fixed weights: term "TASK/loss" is ``weight * L``. Learned ones, with s = log σ² of each task, 0 at first:
     ``exp(-s) * L``, of a regression half of it, and the term "uncertainty" is the sum of ``s / 2`` over the label and
-    the tasks that a batch has labels of. For a constant L the best s is log 2L, of a regression log L.
+    the tasks that a batch has labels of. For a constant L the best s is log 2L, of a regression log L; so the weight of
+    a task that is learned by heart, L = 0, grows for as long as the training goes on.
 
     Source: Kendall, Gal and Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
     Semantics", eq. 7 and 10; s instead of σ as in their section 3.2. Our label may have any loss, and counts as a
