@@ -5,7 +5,7 @@ B rows of a batch · C H W image · D features · E embedding · K classes · N 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ class Batch:
         label_probs: (B, K) float32, what the loss aims at: one-hot, then smoothed and mixed as asked for.
         weights: (B,) float32, importance of each row in the loss, 1 when the data names none.
         index: (B,) int64, row of the data table.
+        tasks: what the loss of each further task aims at, float32, NaN where a row does not say: (B,) the number of a
+            class, or a number in standard deviations from the mean of the training rows; (B, L) 0 or 1 per label.
     """
 
     images: Tensor
@@ -29,6 +31,7 @@ class Batch:
     label_probs: Tensor
     weights: Tensor
     index: Tensor
+    tasks: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass
@@ -39,8 +42,10 @@ class Output:
         features: (B, D), the backbone's output.
         embedding: (B, E), the input of the last linear layer.
         logits: (B, K), always float32.
+        tasks: of each further task (B, its classes, its labels, or 1), always float32.
     """
 
     features: Tensor
     embedding: Tensor
     logits: Tensor
+    tasks: dict[str, Tensor] = field(default_factory=dict, kw_only=True)

@@ -20,6 +20,7 @@ TWO_STEPS = ["epochs=1", "trainer=cpu", "+trainer.limit_train_batches=2"]
 BESIDE = {
     **{f"loss={name}": ["head=mlp"] for name in ("center", "triplet", "contrastive", "supcon", "mixture")},
     **{f"freeze={name}": ["epochs=6"] for name in ("gradual", "lp_ft")},
+    "head=multi_task": ["data.tasks={half:{kind:classification},x:{kind:regression}}"],
     "regularize=l2_sp": ["freeze=full"],
     "regularize=swa": ["epochs=4"],
     "optimizer=timm": ["optimizer.name=lion"],

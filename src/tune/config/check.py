@@ -15,6 +15,7 @@ from tune.config.overrides import COMMAND_LINE
 from tune.config.signature.annotations import type_of
 from tune.config.signature.source import Found, Parameter, Signature, find, signature
 from tune.config.signature.types import UNKNOWN, Fields, written
+from tune.config.tasks import task_objectives, task_problems
 from tune.config.tree import ConfigTree
 from tune.errors import Problem
 
@@ -61,6 +62,8 @@ class _Checker:
             elif key not in self.composed.missing:
                 yield from (self.unknown(leaf) for leaf in _leaves(str(key), value))
         yield from self.objective(cfg.get("objective"))
+        for problem in task_problems(cfg, self.head_tells_tasks(cfg.get("head"))):
+            yield self.problem(problem.key, problem.text)
         for key in [*self.run.parameters, *self.groups]:
             if key not in cfg:
                 yield self.problem(key, "cannot be left out; every run needs it")
@@ -131,7 +134,7 @@ class _Checker:
                 yield self.problem(key, wrong)
 
     def objective(self, value: Any) -> Iterator[Problem]:
-        known = [f"val/{metric}" for metric in schema.METRICS]
+        known = [*(f"val/{metric}" for metric in schema.METRICS), *task_objectives(self.composed.cfg)]
         if isinstance(value, str) and value not in known:
             text = f"must be one of {', '.join(known)}, not {value!r}"
             if value.startswith(("test/", "train/")):
@@ -139,6 +142,11 @@ class _Checker:
                     f". Epochs and trials are chosen on validation rows, {value.partition('/')[0]} rows would flatter"
                 )
             yield self.problem("objective", text)
+
+    def head_tells_tasks(self, head: Any) -> bool:
+        """Whether the head's signature names the tasks, as `multi_task` does."""
+        found = self.found(head["_target_"], head) if isinstance(head, dict) and "_target_" in head else ""
+        return isinstance(found, Found) and "tasks" in signature(found).parameters
 
     def not_an_option(self, group: str, node: Any) -> Problem:
         where = self.composed.origin(group)

@@ -76,6 +76,13 @@ MAY_BE_EMPTY = ("logger",)
 
 METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss", "recall_at_1", "recall_at_5", "map")
 
+TASK_METRICS = {
+    "classification": ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss"),
+    "multi_label": ("accuracy", "exact_match", "f1_macro", "f1_micro", "auroc", "loss"),
+    "regression": ("mae", "rmse", "r2", "loss"),
+}
+"""Of each task in `data.tasks`, by its kind."""
+
 _FACT = "is found out by the run itself: leave it out"
 _WEIGHT_DECAY = "belongs to regularize: set regularize.weight_decay"
 FACTS: dict[str, str] = {
@@ -90,7 +97,7 @@ FACTS: dict[str, str] = {
 
 RESERVED: dict[str, dict[str, str]] = {
     "backbone": {"output": "is a key of the run: set output"},
-    "head": {"dropout": "belongs to regularize: set regularize.dropout"},
+    "head": {"dropout": "belongs to regularize: set regularize.dropout", "tasks": "belong to the data: set data.tasks"},
     "optimizer": {"params": _FACT, "lr": "is a key of the run: set lr", "weight_decay": _WEIGHT_DECAY},
     "scheduler": {"optimizer": _FACT, "steps_per_epoch": _FACT},
     "transfer": {"loss": "is a group of its own: choose with loss="},

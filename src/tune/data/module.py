@@ -66,6 +66,7 @@ class ImageBatches(Dataset[Batch]):
         self.labels = torch.from_numpy(np.asarray(table.labels, dtype=np.int64))
         weights = np.ones(len(table)) if table.weights is None else table.weights
         self.weights = torch.from_numpy(np.asarray(weights, dtype=np.float32))
+        self.tasks = {name: torch.from_numpy(labels.aims) for name, labels in table.tasks.items()}
         self.num_classes = table.num_classes
         self.transform = transform
         self.seed = seed
@@ -85,7 +86,8 @@ class ImageBatches(Dataset[Batch]):
             images = torch.stack([self.image(rows.epoch, i) for i in rows.indices])
         one_hot = F.one_hot(self.labels[index], self.num_classes).float()  # (B, K)
         probs = (1 - self.label_smoothing) * one_hot + self.label_smoothing / self.num_classes
-        batch = Batch(images, self.labels[index], probs, self.weights[index], index)
+        tasks = {name: aims[index] for name, aims in self.tasks.items()}
+        batch = Batch(images, self.labels[index], probs, self.weights[index], index, tasks=tasks)
         if self.augment is not None and self.augment.mixes:
             with keyed("mix", self.seed, rows.epoch, rows.number):
                 return mix(batch, self.augment.mixup, self.augment.cutmix)

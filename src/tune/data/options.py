@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from tune.data.splits import Split
+from tune.data.tasks.task import TaskOptions
 from tune.ranges import Range
 
 
@@ -24,6 +25,7 @@ class DataOptions:
         sampler: ``shuffle`` takes each training row once per epoch; ``balanced`` takes every class equally often,
             rows of rare classes several times and some of a frequent one.
         bootstrap: train on as many rows drawn with replacement; a number other than this draws others.
+        tasks: columns that are learned beside the label, by a name for each; with ``head=multi_task``.
     """
 
     split: Split = field(default_factory=Split)
@@ -32,6 +34,7 @@ class DataOptions:
     fit: Literal["crop", "stretch", "pad"] = "crop"
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     bootstrap: Annotated[int, Range("[0, inf)")] | None = None
+    tasks: dict[str, TaskOptions] = field(default_factory=dict)
 
 
 def separate(node: Mapping[str, Any]) -> tuple[DataOptions, dict[str, Any]]:
@@ -39,4 +42,5 @@ def separate(node: Mapping[str, Any]) -> tuple[DataOptions, dict[str, Any]]:
     shared = {field.name for field in fields(DataOptions)}
     given = {key: value for key, value in node.items() if key in shared}
     given["split"] = Split(**given.get("split", {}))
+    given["tasks"] = {name: TaskOptions(**task) for name, task in given.get("tasks", {}).items()}
     return DataOptions(**given), {key: value for key, value in node.items() if key not in shared}

@@ -14,6 +14,7 @@ import numpy as np
 
 from tune.data.split_plan import Plan, check, strata_of
 from tune.data.table import SPLITS, Table
+from tune.data.tasks.columns import unlearnable
 from tune.errors import DataError, Problem
 from tune.ranges import Range
 
@@ -149,6 +150,7 @@ def _refuse_holes(table: Table, chosen: dict[str, np.ndarray], plan: Plan) -> No
             if count == 0:
                 text = f"class {name} has no row in train: its groups or strata all went elsewhere. Take another seed"
                 problems.append(Problem("data.split", text))
+        problems += unlearnable(table, chosen)
     if problems:
         raise DataError(*problems)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tune.data.tasks.task import TaskLabels
 from tune.errors import Problem
 
 SPLITS = ("train", "val", "test")
@@ -27,7 +28,8 @@ class Table:
         split: (N,) "train", "val", "test", or "" = to be split; None when the data give none.
         group: (N,) rows of equal value stay in one part.
         weights: (N,) float32, importance of each row in the loss.
-        columns: (N,) arrays of further facts to stratify or group by.
+        columns: (N,) arrays of further facts to stratify or group by, or to learn as tasks.
+        tasks: what is learned of each row beside its label.
         about: what the labels mean, for the first screen ("defective when p > 0.5").
         notes: what the reader left out, one sentence each.
     """
@@ -40,6 +42,7 @@ class Table:
     group: np.ndarray | None = None
     weights: np.ndarray | None = None
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    tasks: dict[str, TaskLabels] = field(default_factory=dict)
     about: str = ""
     notes: tuple[str, ...] = ()
 
@@ -84,6 +87,7 @@ class Table:
             group=some(self.group),
             weights=some(self.weights),
             columns={name: values[rows] for name, values in self.columns.items()},
+            tasks={name: labels.take(rows) for name, labels in self.tasks.items()},
         )
 
     def fingerprint(self) -> str:

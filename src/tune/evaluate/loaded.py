@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ import yaml
 
 from tune.config import gate
 from tune.config.build import build, locate
+from tune.data.tasks.task import Task
 from tune.data.transforms import InputTransform
 from tune.errors import ConfigError, Problem
 from tune.evaluate.ensemble import Recipe
+from tune.evaluate.tasks import answer
 from tune.models.network import Network
 from tune.models.weights_file import WeightsFile, describe, load_weights, stored_names
 from tune.run_dir import find_run, read_json
@@ -24,6 +26,7 @@ from tune.run_dir import find_run, read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tune.batch import Output
     from tune.models.interface import Backbone
 
 
@@ -36,23 +39,34 @@ class Loaded:
         transform: file, array or Pillow image → (3, H, W), as the network wants it.
         classes: K names.
         run_dir: where it was loaded from.
+        tasks: what it tells beside the label, by name.
     """
 
     network: Network
     transform: InputTransform
     classes: list[str]
     run_dir: Path
+    tasks: dict[str, Task] = field(default_factory=dict)
 
     def predict(self, images: Iterable[Any], batch_size: int = 32) -> Tensor:
         """Probabilities (N, K) of files, uint8 arrays (H, W[, 3]) or Pillow images."""
+        found = [output.logits.softmax(dim=1).cpu() for output in self._outputs(images, batch_size)]
+        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+
+    def predict_tasks(self, images: Iterable[Any], batch_size: int = 32) -> dict[str, Tensor]:
+        """Of each task: probabilities (N, K) in the order of its classes, or numbers (N,) in the unit of its column."""
+        found = [output.tasks for output in self._outputs(images, batch_size)]
+        empty = {name: torch.empty(0, task.num_outputs) for name, task in self.tasks.items()}
+        said = {name: torch.cat([empty[name], *(each[name].cpu() for each in found)]) for name in self.tasks}
+        return {name: answer(task, said[name]) for name, task in self.tasks.items()}
+
+    def _outputs(self, images: Iterable[Any], batch_size: int) -> Iterator[Output]:
         rows = list(images)
         device = next(self.network.parameters()).device
-        found = []
-        with torch.inference_mode():
-            for start in range(0, len(rows), batch_size):
-                batch = torch.stack([self.transform(row) for row in rows[start : start + batch_size]])
-                found.append(self.network(batch.to(device)).logits.softmax(dim=1).cpu())
-        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+        for start in range(0, len(rows), batch_size):
+            batch = torch.stack([self.transform(row) for row in rows[start : start + batch_size]])
+            with torch.inference_mode():
+                yield self.network(batch.to(device))
 
 
 @dataclass(frozen=True)
@@ -132,12 +146,14 @@ def load_run(run_dir: Path, allow: Sequence[str] = (), known: dict[str, Backbone
     if description["partial"] and backbone.weights_digest != description["weights"]["digest"]:
         text = f"the frozen weights it was trained on ({description['weights']['source']}) have changed"
         raise ConfigError(Problem(str(run_dir), text))
+    tasks = {name: Task(**task) for name, task in description["tasks"].items()}
     facts = {"feature_dim": description["feature_dim"], "num_classes": len(description["classes"]), "dropout": 0.0}
-    network = Network(backbone, build(description["head"], **facts))
+    outputs = {name: task.num_outputs for name, task in tasks.items()}
+    network = Network(backbone, build(description["head"], **facts, tasks=outputs))
     load_weights(run_dir, network)
     spec = description["input"]
     transform = InputTransform(spec["size"], spec["mean"], spec["std"], spec["interpolation"], spec["fit"])
-    return Loaded(network.eval(), transform, description["classes"], run_dir)
+    return Loaded(network.eval(), transform, description["classes"], run_dir, tasks)
 
 
 def complete(run_dir: Path, allow: Sequence[str] = ()) -> None:

@@ -59,3 +59,7 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding (B, E), the input of the last linear layer, and logits (B, K) of features (B, D)."""
+
+    def tasks(self, embedding: Tensor) -> dict[str, Tensor]:
+        """What it says of each further task, (B, outputs), from an embedding (B, E); most heads know of none."""
+        return {}

@@ -60,7 +60,8 @@ class Network(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(next(self.head.parameters()).dtype)
             embedding, logits = self.head(features)  # (B, E), (B, K)
-        return Output(features, embedding, logits.float())
+            tasks = {name: said.float() for name, said in self.head.tasks(embedding).items()}
+        return Output(features, embedding, logits.float(), tasks=tasks)
 
     def _backbone_context(self, images: Tensor) -> torch.autocast | nullcontext[None]:
         if self.frozen_dtype is None or any(p.requires_grad for p in self.backbone.parameters()):

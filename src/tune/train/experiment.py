@@ -218,6 +218,8 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     if len(prepared.parts.test):
         trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
         result = _with_test(result, prepared, run_dir, {k: float(v) for k, v in trainer.callback_metrics.items()})
+        for line in prepared.learner.answers.lines("test"):
+            say(line)
     if job.record and prepared.rank == 0:
         for path in (run_dir / "checkpoints").iterdir():
             path.unlink()  # a finished trial keeps its result and what it learned, not the state of its optimizer
@@ -235,6 +237,8 @@ def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measur
     if prepared.rank == 0:
         path = run_dir / "predictions" / "test.csv"
         write_predictions(path, prepared.table.names, prepared.table.classes, index, labels, probs)
+        prepared.learner.answers.write(path.parent, "test", prepared.table.names)
+    result["metrics"] |= {f"test/{name}": value for name, value in prepared.learner.answers.metrics["test"].items()}
     result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
     return tell(result, prepared.parts, probs, labels, measured["test/loss"])
 

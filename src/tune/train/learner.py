@@ -13,6 +13,7 @@ from tune.errors import RunError
 from tune.evaluate.metrics import measure
 from tune.evaluate.predict import Predictions
 from tune.evaluate.retrieval import retrieval
+from tune.evaluate.tasks import TaskAnswers
 from tune.losses.interface import SeveralTerms
 from tune.models.freeze import apply_phase, phase_at, set_modes
 from tune.train.groups import parameter_groups
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tune.batch import Batch, Output
+    from tune.data.tasks.task import TaskLabels
     from tune.models.freeze import FreezePlan, Phase
     from tune.models.network import Network
     from tune.train.frozen import FrozenPart
@@ -51,6 +53,7 @@ class Learner(pl.LightningModule):
         sam: radius of the sharpness-aware step; 0 for plain steps.
         autocast: dtype of an autocast around each forward pass, where Lightning has none for the device.
         frozen: what runs in front of what trains; None: the network takes images.
+        tasks: that are learned beside the label, with what the rows say of them.
         known: names of the network's tensors that never change and can be had again; checkpoints leave them out.
     """
 
@@ -71,6 +74,7 @@ class Learner(pl.LightningModule):
         sam: float = 0.0,
         autocast: torch.dtype | None = None,
         frozen: FrozenPart | None = None,
+        tasks: Mapping[str, TaskLabels] | None = None,
         known: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
@@ -81,7 +85,7 @@ class Learner(pl.LightningModule):
         self.seed, self.sam, self.autocast, self.frozen = seed, sam, autocast, frozen
         self.known = {f"network.{name}" for name in known}
         self.strict_loading = False
-        self.predictions, self.embeddings = Predictions(), Predictions()
+        self.predictions, self.embeddings, self.answers = Predictions(), Predictions(), TaskAnswers(tasks or {})
         self.measures_retrieval = isinstance(loss, SeveralTerms) and loss.shapes_embedding
         self.sums: dict[str, Any] = {}  # of each term times its rows, in this epoch
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
@@ -250,6 +254,7 @@ class Learner(pl.LightningModule):
         with self._autocast():
             output: Output = self.network(self.entering(batch.images))
         self.predictions.add(batch.index, batch.labels, output.logits, self.loss(output, batch))
+        self.answers.add(batch, output)
         if self.measures_retrieval:
             self.embeddings.add(batch.index, batch.labels, output.embedding, output.logits.new_zeros(()))
 
@@ -259,4 +264,5 @@ class Learner(pl.LightningModule):
         values = {"loss": loss} | (measure(probs, labels) if bool(torch.isfinite(probs).all()) else {})
         if self.measures_retrieval:
             values |= retrieval(self.embeddings.gather_logits(), labels)
+        values |= self.answers.measure(part, index)
         self.log_dict({f"{part}/{name}": value for name, value in values.items()}, rank_zero_only=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def is_maximized(metric: str) -> bool:
-    """Whether more of a metric is better; of everything that we measure, only losses are better small."""
-    return not metric.endswith("loss")
+    """Whether more of a metric is better; of everything that we measure, only losses and errors are better small."""
+    return not metric.endswith(("loss", "/mae", "/rmse"))
 
 
 def is_better(metric: str, value: float, best: float) -> bool:

@@ -227,5 +227,6 @@ def lbfgs(
     if len({group["lr"] for group in params}) > 1:
         raise ConfigError(Problem("optimizer", "lbfgs has one rate for all: freeze.backbone_lr=1 freeze.decay=1"))
     tensors = [tensor for group in params for tensor in group["params"]]
-    group = {"params": tensors, "lr": params[-1]["lr"], "name": params[-1]["name"]}
+    names = [group["name"] for group in params]  # a loss with parameters of its own stands behind the head
+    group = {"params": tensors, "lr": params[-1]["lr"], "name": "head" if "head" in names else names[-1]}
     return torch.optim.LBFGS([group], max_iter=max_iter, history_size=history, line_search_fn="strong_wolfe")

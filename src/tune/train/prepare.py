@@ -6,7 +6,7 @@ Whatever cannot run is refused here, before the run folder exists.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tune.data.options import separate
 from tune.data.seeds import keyed
 from tune.data.splits import Parts, check, split_rows
 from tune.data.table import Table
+from tune.data.tasks.columns import standardised
 from tune.data.unreadable import drop_unreadable
 from tune.errors import ConfigError, DataError
 from tune.evaluate import retrieval
@@ -28,6 +29,7 @@ from tune.features.options import CacheOptions
 from tune.losses.fit import refuse_misfit
 from tune.losses.interface import SeveralTerms
 from tune.losses.penalties import penalties_of
+from tune.losses.tasks import TaskLosses
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.init import Init, refuse_equal_units
 from tune.models.interface import Head
@@ -90,7 +92,8 @@ def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts
         if skipped and (problems := check(table, split)):
             raise DataError(*problems)
         contents.note_readable(table)
-    return table, split_rows(table, split), skipped, contents
+    parts = split_rows(table, split)
+    return standardised(table, parts.train), parts, skipped, contents
 
 
 def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
@@ -114,7 +117,8 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     if not backbone.weights_digest:
         init.backbone(backbone)
         refuse_equal_units(backbone)
-    network = Network(backbone, new_head(config, backbone.feature_dim, classes))
+    outputs = {name: labels.task.num_outputs for name, labels in table.tasks.items()}
+    network = Network(backbone, new_head(config, backbone.feature_dim, classes, outputs))
     refuse_equal_units(network.head)
     network.frozen_dtype = precision.frozen
     if device != "xla":
@@ -151,10 +155,11 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     data.use(frozen)
     if problems := regularize.problems(config["epochs"], accumulate, precision.trainer):
         raise ConfigError(*problems)
+    tasks = {name: (labels.task.kind, labels.task.weight) for name, labels in table.tasks.items()}
     total_steps = config["epochs"] * data.steps_per_epoch
     learner = Learner(
         network,
-        loss,
+        TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss,
         build(config["transfer"]),
         penalties_of(
             regularize.l1, regularize.l2, regularize.l2_sp, network, any(p.trained - {"head"} for p in phases)
@@ -173,6 +178,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         sam=regularize.sam,
         autocast=precision.autocast,
         frozen=frozen,
+        tasks=table.tasks,
         known=unchanged(network, plan, phases) if backbone.weights_digest else frozenset(),
     )
     refuse_misfit(
@@ -189,8 +195,11 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={len(parts.train)} or more.")
     learner.plateau = None
     objective = config["objective"].removeprefix("val/")
-    if objective == "f1" and classes != 2:
-        raise ConfigError("objective: val/f1 is for two classes; val/f1_macro is its mean over classes")
+    task, _, metric = objective.rpartition("/")
+    if metric == "f1" and (len(table.tasks[task].task.classes) if task else classes) != 2:
+        raise ConfigError(
+            f"objective: val/{objective} is for two classes; val/{objective}_macro is its mean over classes"
+        )
     if objective in retrieval.METRICS and not learner.measures_retrieval:
         raise ConfigError(f"objective: val/{objective} is measured with a loss that shapes the embedding: loss=triplet")
     return Prepared(
@@ -220,11 +229,11 @@ def unchanged(network: Network, plan: FreezePlan, phases: list[Phase]) -> frozen
     return frozenset(name for layer, names in network.layers.items() if layer not in trained for name in names)
 
 
-def new_head(config: dict[str, Any], feature_dim: int, num_classes: int) -> Head:
+def new_head(config: dict[str, Any], feature_dim: int, num_classes: int, tasks: dict[str, int] | None = None) -> Head:
     """The head that a config names, with first weights that follow from its seed alone."""
-    dropout = Regularize(**config["regularize"]).dropout
+    facts = {"feature_dim": feature_dim, "num_classes": num_classes, "tasks": tasks or {}}
     with keyed("head", config["seed"]):
-        head = build(config["head"], feature_dim=feature_dim, num_classes=num_classes, dropout=dropout)
+        head = build(config["head"], **facts, dropout=Regularize(**config["regularize"]).dropout)
         build(config["init"]).head(head)
         return head
 
@@ -269,6 +278,7 @@ def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:
         "classes": prepared.table.classes,
         "backbone": config["backbone"] if partial else without_source(config["backbone"]),
         "head": config["head"],
+        "tasks": {name: asdict(labels.task) for name, labels in prepared.table.tasks.items()},
         "feature_dim": backbone.feature_dim,
         "input": {
             "size": list(backbone.input.size),

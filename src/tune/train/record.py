@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.data.splits import prevalence
+from tune.data.tasks.columns import labelled
 from tune.run_dir import HIDDEN, process_identity, write_json
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
             "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
             "prevalence": {each.part: each.counts for each in prevalence(prepared.table, parts)},
             "classes": prepared.table.classes,
+            "tasks": labelled(prepared.table, parts),
             "skipped": prepared.skipped,
             "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
             "versions": versions(),

@@ -8,6 +8,7 @@ from tune.config.build import build
 from tune.data.options import separate
 from tune.data.splits import Split, check
 from tune.data.table import Table
+from tune.data.tasks.columns import given_parts, unlearnable, with_tasks
 from tune.errors import DataError, Problem, TuneError
 
 
@@ -18,8 +19,8 @@ def read_rows(node: dict[str, Any]) -> tuple[Table, Split]:
         DataError: if there is nothing to read, or the rows cannot be split so.
     """
     options, reader = separate(node)
-    table = build(reader).read()
-    if problems := check(table, options.split):
+    table = with_tasks(build(reader).read(), options.tasks)
+    if problems := check(table, options.split) or unlearnable(table, given_parts(table)):
         raise DataError(*problems)
     return table, options.split
 

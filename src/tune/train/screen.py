@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tune.data.splits import prevalence
+from tune.data.tasks.columns import labelled
 from tune.models.freeze import audit
 from tune.run_dir import run_id, shown
 
@@ -34,6 +35,7 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
         f"{name}   {choices.get('backbone', '')}, {backbone.weights_source}{digest}   seed {config['seed']}",
         f"data      {choices.get('data', '')}  {_parts(prepared)}   split {parts.fingerprint[:4]} ({parts.how})",
     ]
+    lines += _tasks(prepared)
     if prepared.skipped:
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
     lines += [f"note      {note}" for note in prepared.table.notes[:2]]
@@ -96,6 +98,16 @@ def _parts(prepared: Prepared) -> str:
     more = f", {table.num_classes - 4} more classes" if table.num_classes > 4 else ""
     about = f"  {table.about}" if table.about else ""
     return f"{sizes}{about}   {', '.join(shares)}{more}"
+
+
+def _tasks(prepared: Prepared) -> list[str]:
+    """One line for what is learned beside the label."""
+    counts = labelled(prepared.table, prepared.parts)
+    each = []
+    for name, labels in prepared.table.tasks.items():
+        several = f" of {len(labels.task.classes)}" if labels.task.classes else ""
+        each.append(f"{name} ({labels.task.kind}{several}; {' / '.join(map(str, counts[name].values()))} labelled)")
+    return [f"tasks     {', '.join(each)}"] if each else []
 
 
 def _freeze_summary(prepared: Prepared) -> str:

@@ -11,6 +11,7 @@ from tune.errors import ConfigError
 from tune.models.heads.dropout import KeyedDropout
 from tune.models.heads.linear import LinearHead
 from tune.models.heads.mlp import MlpHead
+from tune.models.heads.multi_task import MultiTaskHead
 
 
 def keyed(p: float = 0.5, key=(0, 0, 0)) -> KeyedDropout:
@@ -94,3 +95,25 @@ def test_dropout_keeps_the_dtype_and_passes_scaled_gradients():
     out.sum().backward()
     assert out.dtype == torch.bfloat16
     assert_close(values.grad, out.detach())
+
+
+def test_a_head_for_several_tasks_is_one_matrix_product_shared_out():
+    head, features = MultiTaskHead(6, 3, {"type": 2, "area": 1}), torch.randn(4, 6)
+    embedding, logits = head(features)
+    together = features @ head.linear.weight.T + head.linear.bias
+    assert_close(embedding, features)
+    assert_close(logits, together[:, :3])
+    assert_close(head.tasks(embedding), {"type": together[:, 3:5], "area": together[:, 5:]})
+
+
+def test_tasks_share_the_hidden_layers():
+    head, features = MultiTaskHead(6, 3, {"area": 1}, hidden=[5, 4], activation="tanh"), torch.randn(4, 6)
+    embedding, _ = head(features)
+    first, second = (layer for layer in head.hidden if isinstance(layer, torch.nn.Linear))
+    assert_close(embedding, second(first(features).tanh()).tanh())
+    assert head.tasks(embedding)["area"].shape == (4, 1)
+
+
+def test_an_activation_without_a_hidden_layer_is_refused():
+    with pytest.raises(ConfigError, match=r"head\.activation: has no effect"):
+        MultiTaskHead(6, 3, {"area": 1}, activation="elu")

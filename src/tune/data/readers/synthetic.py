@@ -17,7 +17,7 @@ class Synthetic(Reader):
 
     Each row draws at random its position, size (0.25-0.4 of the side, from the middle to the edge), colour and ground.
     Classes have equal numbers of rows, up to one, and are interleaved. Colour tells nothing about the
-    class.
+    class. Columns: ``x``, ``y`` and ``radius`` of the shape, as shares of the side, and ``half``, left or right.
 
     Args:
         classes: the first so many of disk, square, cross, ring, stripes, triangle, diamond, checks.
@@ -45,16 +45,19 @@ class Synthetic(Reader):
         """Rows 0, 1, 2, … of classes 0, 1, 2, … in turn."""
         labels = np.arange(self.rows, dtype=np.int64) % self.classes
         # One stream per row: the first rows of a longer table are those of a shorter one.
-        images = np.stack([self._draw(int(label), row) for row, label in enumerate(labels)])
+        drawn = [self._draw(int(label), row) for row, label in enumerate(labels)]
+        x, y, radius = (np.array([place[i] for _, place in drawn]) for i in range(3))
         return Table(
             names=[f"row {row}" for row in range(self.rows)],
             labels=labels,
             classes=_SHAPES[: self.classes],
-            images=images,
+            images=np.stack([image for image, _ in drawn]),
+            columns={"x": x, "y": y, "radius": radius, "half": np.where(x < 0.5, "left", "right")},
             about=f"{self.size}×{self.size} pixels",
         )
 
-    def _draw(self, label: int, row: int) -> np.ndarray:
+    def _draw(self, label: int, row: int) -> tuple[np.ndarray, tuple[float, float, float]]:
+        """The image, and x, y and radius of its shape."""
         draw = np.random.default_rng([self.seed, row])
         radius = draw.uniform(0.25, 0.40)
         x, y = draw.uniform(radius, 1 - radius, size=2)
@@ -63,7 +66,7 @@ class Synthetic(Reader):
         inside = _shape(_SHAPES[label], (pixel[None, :] - x) / radius, (pixel[:, None] - y) / radius)
         image = np.where(inside[:, :, None], colour, ground)
         image = image + self.noise * draw.standard_normal(image.shape, dtype=np.float32)
-        return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+        return np.rint(image.clip(0, 1) * 255).astype(np.uint8), (x, y, radius)
 
 
 def _shape(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -41,14 +41,19 @@ class MlpHead(Head):
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise ConfigError(f"head.hidden: {hidden} must hold positive numbers of units. Without any: head=linear.")
-        layers: list[nn.Module] = []
-        for num_inputs, num_outputs in zip([feature_dim, *hidden], hidden, strict=False):
-            linear = nn.Linear(num_inputs, outputs_for(num_outputs, activation))
-            layers += [KeyedDropout(dropout), linear, activation_module(activation)]
-        self.hidden = nn.Sequential(*layers, KeyedDropout(dropout))
+        self.hidden = hidden_layers(feature_dim, hidden, activation, dropout)
         self.linear = output_layer(hidden[-1], num_classes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding (B, E), dropout applied, and logits (B, K)."""
         embedding = self.hidden(features)  # (B, E)
         return embedding, self.linear(embedding)  # (B, K)
+
+
+def hidden_layers(num_inputs: int, hidden: list[int], activation: Activation, dropout: float) -> nn.Sequential:
+    """Hidden layers of so many units, with dropout in front of each and behind the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip([num_inputs, *hidden], hidden, strict=False):
+        linear = nn.Linear(inputs, outputs_for(outputs, activation))
+        layers += [KeyedDropout(dropout), linear, activation_module(activation)]
+    return nn.Sequential(*layers, KeyedDropout(dropout))

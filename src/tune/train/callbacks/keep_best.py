@@ -59,6 +59,7 @@ class KeepBest(Checkpoint):
             if trainer.is_global_zero:
                 self.weights.write(pl_module.network)
                 write_predictions(self.predictions, self.names, self.classes, *pl_module.measured["val"])
+                pl_module.answers.write(self.predictions.parent, "val", self.names)
         self.stopped = bool(trainer.should_stop)
         self._save(trainer, "last.ckpt")
 

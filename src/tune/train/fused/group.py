@@ -61,6 +61,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
         and not any(config["regularize"].get(key) for key in _ALONE)
         and not config["augment"].get("mixup")
         and not config["augment"].get("cutmix")
+        and not config["data"].get("tasks")
         and not (trainer.keys() - {"_target_", "accelerator", "devices"})
         and trainer.get("devices", 1) == 1
         and trainer.get("accelerator") != "tpu"
