@@ -5,7 +5,6 @@ Not a matter of time: `tune` alone, with the quickstart's settings and one word 
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 import tempfile
@@ -17,12 +16,6 @@ from benchmarks.measure import process, tune
 SPLITS = range(5)
 SEEDS = f"data.split.seed={','.join(map(str, SPLITS))}"
 QUICK = "+experiment=quickstart"
-STACK = (
-    "head=linear",
-    "head=mlp",
-    "head=sklearn head.name=random_forest",
-    "head=sklearn head.name=svm",
-)
 
 
 def catalogue() -> Iterator[str]:
