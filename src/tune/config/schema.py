@@ -56,6 +56,7 @@ class Run:
     compile: Literal["auto", "always", "never"]
     output: str
     objective: str
+    threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
     sweep: Sweep
     expected: Expected | None
 

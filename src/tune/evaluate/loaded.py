@@ -15,6 +15,7 @@ from tune.config import gate
 from tune.config.build import build, locate
 from tune.data.transforms import InputTransform
 from tune.errors import ConfigError, Problem
+from tune.evaluate.threshold import decide
 from tune.models.network import Network
 from tune.models.weights_file import WeightsFile, describe, load_weights
 from tune.run_dir import find_run
@@ -31,12 +32,14 @@ class Loaded:
         network: in eval mode, on the CPU; images (B, 3, H, W) → `Output`.
         transform: file, array or Pillow image → (3, H, W), as the network wants it.
         classes: K names.
+        threshold: of two classes, the second one's probability above which it is decided for; None: the likeliest.
         run_dir: where it was loaded from.
     """
 
     network: Network
     transform: InputTransform
     classes: list[str]
+    threshold: float | None
     run_dir: Path
 
     def predict(self, images: Iterable[Any], batch_size: int = 32) -> Tensor:
@@ -49,6 +52,10 @@ class Loaded:
                 batch = torch.stack([self.transform(row) for row in rows[start : start + batch_size]])
                 found.append(self.network(batch.to(device)).logits.softmax(dim=1).cpu())
         return torch.cat(found) if found else torch.empty(0, len(self.classes))
+
+    def classify(self, images: Iterable[Any], batch_size: int = 32) -> list[str]:
+        """The class of each of N images, as `predict` takes them, by the threshold where the run has one."""
+        return [self.classes[number] for number in decide(self.predict(images, batch_size), self.threshold).tolist()]
 
 
 def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] = ()) -> Loaded:
@@ -73,7 +80,7 @@ def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] =
     load_weights(run_dir, network)
     spec = description["input"]
     transform = InputTransform(spec["size"], spec["mean"], spec["std"], spec["interpolation"], spec["fit"])
-    return Loaded(network.eval(), transform, description["classes"], run_dir)
+    return Loaded(network.eval(), transform, description["classes"], description["threshold"], run_dir)
 
 
 def complete(run_dir: Path, allow: Sequence[str] = ()) -> None:

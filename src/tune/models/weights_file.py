@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+import yaml
 from safetensors.torch import load_file, save
 
 from tune.errors import RunError
@@ -41,6 +42,13 @@ class WeightsFile:
 def describe(run_dir: Path, description: dict[str, Any]) -> None:
     """Write model.yaml, from which `tune.load` rebuilds the network."""
     write_yaml(run_dir / "model.yaml", description)
+
+
+def note_threshold(run_dir: Path, threshold: float | None) -> None:
+    """Write into model.yaml by which threshold the best weights decide; None leaves it as it is."""
+    if threshold is not None:
+        described = yaml.safe_load((run_dir / "model.yaml").read_text())
+        describe(run_dir, described | {"threshold": threshold})
 
 
 def load_weights(run_dir: Path, network: nn.Module) -> None:

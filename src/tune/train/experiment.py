@@ -82,6 +82,7 @@ class Outcome:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    threshold: float | None = None
 
 
 def execute(job: Job, say: Say) -> Outcome:
@@ -147,7 +148,7 @@ def outcome_of(run_dir: Path) -> Outcome:
     record = read_json(run_dir / "run.json")
     known = {
         key: record[key]
-        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds")
+        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds", "threshold")
         if key in record
     }
     return Outcome(run_dir, **known)
@@ -178,7 +179,8 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     """Fit, then test the best. Returns what run.json tells of it."""
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
     weights = WeightsFile(run_dir, prepared.unchanged if keeps_part(job, prepared) else frozenset())
-    keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
+    names, classes = prepared.table.names, prepared.table.classes
+    keep = KeepBest(run_dir, config["objective"], names, classes, weights, config["threshold"])
     regularize = prepared.regularize
     callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
     if regularize.ema or regularize.swa:
@@ -202,6 +204,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     prepared.learner.require_all(best["state_dict"])
     prepared.learner.load_state_dict(best["state_dict"], strict=False)
     result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
+    result["threshold"] = keep.best["threshold"]
     if regularize.l1:
         result["weights_at_zero"] = zeros = share_at_zero(w for w in prepared.network.parameters() if w.requires_grad)
         say(f"l1        {100 * zeros:.1f} % of the weights that train are at zero (|w| < 1e-4)")
@@ -224,9 +227,10 @@ def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measur
     index, labels, probs = prepared.learner.measured["test"]
     if prepared.rank == 0:
         path = run_dir / "predictions" / "test.csv"
-        write_predictions(path, prepared.table.names, prepared.table.classes, index, labels, probs)
+        names, classes = prepared.table.names, prepared.table.classes
+        write_predictions(path, names, classes, index, labels, probs, result["threshold"])
     result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
-    return tell(result, prepared.parts, probs, labels, measured["test/loss"])
+    return tell(result, prepared.parts, probs, labels, measured["test/loss"], result["threshold"])
 
 
 def _follow(job: Job, run_dir: Path) -> None:

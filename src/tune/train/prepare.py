@@ -23,6 +23,7 @@ from tune.data.unreadable import drop_unreadable
 from tune.errors import ConfigError, DataError
 from tune.evaluate import retrieval
 from tune.evaluate.loaded import without_source
+from tune.evaluate.threshold import refuse_threshold
 from tune.features.contents import Contents
 from tune.features.options import CacheOptions
 from tune.losses.fit import refuse_misfit
@@ -110,6 +111,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     torch.manual_seed(config["seed"])  # a backbone without weights starts from the seed
     backbone = build(config["backbone"], output=config["output"])
     classes = len(table.classes)
+    refuse_threshold(config["threshold"], classes)
     init: Init = build(config["init"])
     if not backbone.weights_digest:
         init.backbone(backbone)
@@ -266,6 +268,7 @@ def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:
     config, backbone = prepared.config, prepared.network.backbone
     return {
         "classes": prepared.table.classes,
+        "threshold": None,  # noted with the weights of the best epoch
         "backbone": config["backbone"] if partial else without_source(config["backbone"]),
         "head": config["head"],
         "feature_dim": backbone.feature_dim,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer"})
+_FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer", "threshold"})
 """Keys in which the trials of a group may differ."""
 
 _ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep"})
