@@ -78,9 +78,10 @@ def cut_down(words):
     first = expand(tree, overrides)[0] if "-m" in words else compose(tree, overrides)
     if first.choices.get("experiment", "").startswith("smoke/"):
         return words  # takes seconds as it is
-    more = ["data=synthetic", "data.rows=60"] if first.choices["data"] == "elpv" else []
+    more = ["data=synthetic", "data.rows=60", "data.classes=2"] if first.choices["data"] == "elpv" else []
     dry = ["--dry-run"] if "-m" in words or first.is_sweep else []
-    return [*words, *more, *(word for word in SMALL if word.partition("=")[0] != "epochs" or not dry), *dry]
+    no_epochs = dry or "head=sklearn" in words
+    return [*words, *more, *(word for word in SMALL if word.partition("=")[0] != "epochs" or not no_epochs), *dry]
 
 
 @pytest.mark.parametrize("words", RUN_HERE, ids=" ".join)

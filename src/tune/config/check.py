@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tune.config import files, gate, names, schema
+from tune.config import files, fitted, gate, names, schema
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
 from tune.config.overrides import COMMAND_LINE
@@ -61,6 +61,7 @@ class _Checker:
             elif key not in self.composed.missing:
                 yield from (self.unknown(leaf) for leaf in _leaves(str(key), value))
         yield from self.objective(cfg.get("objective"))
+        yield from fitted.problems(self.composed)
         for key in [*self.run.parameters, *self.groups]:
             if key not in cfg:
                 yield self.problem(key, "cannot be left out; every run needs it")

@@ -27,6 +27,7 @@ from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.losses.penalties import share_at_zero
+from tune.models.interface import FittedHead
 from tune.models.weights_file import WeightsFile, describe
 from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
 from tune.train import screen
@@ -39,6 +40,7 @@ from tune.train.callbacks.loggers import build_loggers, quiet_lightning, run_log
 from tune.train.callbacks.progress import Progress
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
+from tune.train.fitted.run import fit_once
 from tune.train.interrupt import Interrupted, OwnSignals, interruptible
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, describe_network, prepare
@@ -179,6 +181,8 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     """Fit, then test the best. Returns what run.json tells of it."""
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
     weights = WeightsFile(run_dir, prepared.unchanged if keeps_part(job, prepared) else frozenset())
+    if isinstance(prepared.network.head, FittedHead):
+        return fit_once(prepared, run_dir, weights, say)
     names, classes = prepared.table.names, prepared.table.classes
     keep = KeepBest(run_dir, config["objective"], names, classes, weights, config["threshold"])
     regularize = prepared.regularize

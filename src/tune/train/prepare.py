@@ -31,12 +31,13 @@ from tune.losses.interface import SeveralTerms
 from tune.losses.penalties import penalties_of
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.init import Init, refuse_equal_units
-from tune.models.interface import Head
+from tune.models.interface import FittedHead, Head
 from tune.models.network import Network
 from tune.train.callbacks.loggers import require_package
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
+from tune.train.fitted.refusals import refuse_unfit
 from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
 from tune.train.regularize import Regularize
@@ -183,12 +184,10 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         embedding_trains=embedding_trains(network, phases),
     )
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
-    optimizer = learner.configure_optimizers()  # what is wrong with it is a problem of the config, so it shows now
-    if isinstance(optimizer, dict):
-        optimizer = optimizer["optimizer"]
-    if isinstance(optimizer, torch.optim.LBFGS) and len(data.train_dataloader()) > 1:
-        raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={len(parts.train)} or more.")
-    learner.plateau = None
+    if isinstance(network.head, FittedHead):
+        refuse_unfit(network.head, config, loss, data, plan, phases, (device, world))
+    else:
+        _try_optimizer(learner, data, len(parts.train))
     objective = config["objective"].removeprefix("val/")
     if objective == "f1" and classes != 2:
         raise ConfigError("objective: val/f1 is for two classes; val/f1_macro is its mean over classes")
@@ -211,6 +210,16 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         rank,
         world,
     )
+
+
+def _try_optimizer(learner: Learner, data: ImageData, rows: int) -> None:
+    """What is wrong with the optimizer is a problem of the config, so it shows now."""
+    optimizer = learner.configure_optimizers()
+    if isinstance(optimizer, dict):
+        optimizer = optimizer["optimizer"]
+    if isinstance(optimizer, torch.optim.LBFGS) and len(data.train_dataloader()) > 1:
+        raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={rows} or more.")
+    learner.plateau = None
 
 
 def unchanged(network: Network, plan: FreezePlan, phases: list[Phase]) -> frozenset[str]:
@@ -252,7 +261,7 @@ def embedding_trains(network: Network, phases: list[Phase]) -> bool:
 def _embedding(network: Network) -> Tensor:
     """(2, E) of rows of zeros."""
     network.head.eval()
-    weight = next(network.head.parameters())
+    weight = next(network.head.parameters(), torch.zeros(()))
     embedding, _ = network.head(weight.new_zeros(2, network.backbone.feature_dim))
     network.head.train()
     return embedding

@@ -28,6 +28,7 @@ PACKAGES = (
     "hydra-core",
     "pillow",
     "numpy",
+    "scikit-learn",
 )
 SECRETS = ("token", "password", "secret", "api_key", "apikey", "credential")
 

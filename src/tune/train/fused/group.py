@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tune.config.fitted import is_fitted
+
 _FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer", "threshold"})
 """Keys in which the trials of a group may differ."""
 
@@ -49,6 +51,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
     trainer, freeze = config["trainer"], config["freeze"]
     return (
         config["sweep"].get("fuse", True)
+        and not is_fitted(config["head"])
         and freeze.get("rules") == {"head": "trained", "*": "frozen"}
         and not (freeze.keys() - {"_target_", "rules"})
         and not any(config["regularize"].get(key) for key in _ALONE)
