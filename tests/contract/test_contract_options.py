@@ -29,13 +29,14 @@ BESIDE = {
     "backbone=alexnet": ["backbone.input_size=67"],
     "backbone=timm": ["backbone.name=resnet18", "backbone.weights=none"],
 }
+FITTED = {"head=sklearn"}  # no step is taken: tests/runs/test_runs_fitted.py
 OPTIONS = [f"{group}={option}" for group in GROUPS for option in TREE.options(group)]
 BACKBONES = [f"backbone={option}" for option in TREE.options("backbone") if option not in NEEDS_WEIGHTS_OF_THE_HUB]
 
 pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages go to run.log, as for a user
 
 
-@pytest.mark.parametrize("option", [*OPTIONS, *BACKBONES])
+@pytest.mark.parametrize("option", [option for option in (*OPTIONS, *BACKBONES) if option not in FITTED])
 def test_every_option_trains_two_steps(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = SMALL if option != "backbone=pair" else []

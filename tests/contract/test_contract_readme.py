@@ -78,10 +78,10 @@ def cut_down(words):
     first = expand(tree, overrides)[0] if "-m" in words else compose(tree, overrides)
     if first.choices.get("experiment", "").startswith("smoke/"):
         return words  # takes seconds as it is
-    more = ["data=synthetic", "data.rows=60"] if first.choices["data"] == "elpv" else []
+    more = ["data=synthetic", "data.rows=60", "data.classes=2"] if first.choices["data"] == "elpv" else []
     dry = ["--dry-run"] if "-m" in words or first.is_sweep else []
     size = "backbone.first.input_size=32" if first.choices["backbone"] == "pair" else SMALL[0]
-    return [*words, *more, size, *([] if dry else SMALL[1:]), *dry]
+    return [*words, *more, size, *([] if dry or "head=sklearn" in words else SMALL[1:]), *dry]
 
 
 @pytest.mark.parametrize("words", RUN_HERE, ids=" ".join)

@@ -271,7 +271,8 @@ def _result_line(outcome: Outcome) -> str:
             low_high = outcome.intervals.get(key)
             between = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
             words.append(f"{name} {outcome.metrics[key]:.3f}{between}")
-    return f"{part:<9} {'   '.join(words)}   n = {outcome.counts.get(part, 0)}"
+    by = "" if outcome.threshold is None else f"   threshold {outcome.threshold:.3g}"
+    return f"{part:<9} {'   '.join(words)}   n = {outcome.counts.get(part, 0)}{by}"
 
 
 def _duration(seconds: float) -> str:

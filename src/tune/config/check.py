@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune.config import files, gate, names, schema
+from tune.config.across import fitted
+from tune.config.across.tasks import task_objectives, task_problems
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
 from tune.config.overrides import COMMAND_LINE
 from tune.config.signature.annotations import type_of
 from tune.config.signature.source import Found, Parameter, Signature, find, signature
 from tune.config.signature.types import UNKNOWN, Fields, written
-from tune.config.tasks import task_objectives, task_problems
 from tune.config.tree import ConfigTree
 from tune.errors import Problem
 
@@ -64,6 +65,7 @@ class _Checker:
         yield from self.objective(cfg.get("objective"))
         for problem in task_problems(cfg, self.head_tells_tasks(cfg.get("head"))):
             yield self.problem(problem.key, problem.text)
+        yield from fitted.problems(self.composed)
         for key in [*self.run.parameters, *self.groups]:
             if key not in cfg:
                 yield self.problem(key, "cannot be left out; every run needs it")

@@ -21,7 +21,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tune.config import complaints, overrides, provenance, repeats
+from tune.config import complaints, overrides, provenance
+from tune.config.across import repeats
 from tune.config.overrides import Axis, Change
 from tune.config.tree import ConfigTree
 from tune.errors import ConfigError, Problem

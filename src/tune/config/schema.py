@@ -56,6 +56,7 @@ class Run:
     compile: Literal["auto", "always", "never"]
     output: str
     objective: str
+    threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
     sweep: Sweep
     expected: Expected | None
 
@@ -66,7 +67,7 @@ SHARED = {"data": "tune.data.options.DataOptions"}
 
 WITHOUT_TARGET = {
     "cache": "tune.features.options.CacheOptions",
-    "ensemble": "tune.config.repeats.EnsembleOptions",
+    "ensemble": "tune.config.across.repeats.EnsembleOptions",
     "regularize": "tune.train.regularize.Regularize",
 }
 """Groups that are plain values, and the dataclass that types them."""

@@ -19,6 +19,7 @@ from tune.data.transforms import InputTransform
 from tune.errors import ConfigError, Problem
 from tune.evaluate.ensemble import Recipe
 from tune.evaluate.tasks import answer
+from tune.evaluate.threshold import decide
 from tune.models.network import Network
 from tune.models.weights_file import WeightsFile, describe, load_weights, stored_names
 from tune.run_dir import find_run, read_json
@@ -38,6 +39,7 @@ class Loaded:
         network: in eval mode, on the CPU; images (B, 3, H, W) → `Output`.
         transform: file, array or Pillow image → (3, H, W), as the network wants it.
         classes: K names.
+        threshold: of two classes, the second one's probability above which it is decided for; None: the likeliest.
         run_dir: where it was loaded from.
         tasks: what it tells beside the label, by name.
     """
@@ -45,6 +47,7 @@ class Loaded:
     network: Network
     transform: InputTransform
     classes: list[str]
+    threshold: float | None
     run_dir: Path
     tasks: dict[str, Task] = field(default_factory=dict)
 
@@ -52,6 +55,10 @@ class Loaded:
         """Probabilities (N, K) of files, uint8 arrays (H, W[, 3]) or Pillow images."""
         found = [output.logits.softmax(dim=1).cpu() for output in self._outputs(images, batch_size)]
         return torch.cat(found) if found else torch.empty(0, len(self.classes))
+
+    def classify(self, images: Iterable[Any], batch_size: int = 32) -> list[str]:
+        """The class of each of N images, as `predict` takes them, by the threshold where the run has one."""
+        return [self.classes[number] for number in decide(self.predict(images, batch_size), self.threshold).tolist()]
 
     def predict_tasks(self, images: Iterable[Any], batch_size: int = 32) -> dict[str, Tensor]:
         """Of each task: probabilities (N, K) in the order of its classes, or numbers (N,) in the unit of its column."""
@@ -101,6 +108,10 @@ class LoadedEnsemble:
                     probs.append(network.judge(features[id(network.backbone)]).logits.softmax(dim=1).cpu())
                 found.append(self.recipe.apply(torch.stack(probs)))
         return torch.cat(found) if found else torch.empty(0, len(self.classes))
+
+    def classify(self, images: Iterable[Any], batch_size: int = 32) -> list[str]:
+        """The class of each of N images, as `predict` takes them, the likeliest."""
+        return [self.classes[number] for number in decide(self.predict(images, batch_size), None).tolist()]
 
 
 def load(run: str | Path, output: str | Path = "outputs", allow: Sequence[str] = ()) -> Loaded | LoadedEnsemble:
@@ -153,7 +164,8 @@ def load_run(run_dir: Path, allow: Sequence[str] = (), known: dict[str, Backbone
     load_weights(run_dir, network)
     spec = description["input"]
     transform = InputTransform(spec["size"], spec["mean"], spec["std"], spec["interpolation"], spec["fit"])
-    return Loaded(network.eval(), transform, description["classes"], run_dir, tasks)
+    threshold = description["threshold"]
+    return Loaded(network.eval(), transform, description["classes"], threshold, run_dir, tasks)
 
 
 def complete(run_dir: Path, allow: Sequence[str] = ()) -> None:

@@ -12,6 +12,7 @@ import torch
 from torchmetrics.functional import classification as tm
 
 from tune.evaluate import intervals
+from tune.evaluate.threshold import decide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tune.data.splits import Parts
 
 
-def measure(probs: Tensor, labels: Tensor) -> dict[str, float]:
+def measure(probs: Tensor, labels: Tensor, threshold: float | None = None) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro F1, ROC AUC and (two classes) F1 of class 1, as fractions of 1.
 
     A set without one of the classes has no ROC AUC for it; with one class only `auroc` is left out.
@@ -27,11 +28,12 @@ def measure(probs: Tensor, labels: Tensor) -> dict[str, float]:
     Args:
         probs: (N, K) float, on the CPU.
         labels: (N,) int64.
+        threshold: by which two classes are told apart, see `decide`.
     """
-    return {name: float(values[0]) for name, values in measure_many(probs[None], labels).items()}
+    return {name: float(values[0]) for name, values in measure_many(probs[None], labels, threshold).items()}
 
 
-def measure_many(probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def measure_many(probs: Tensor, labels: Tensor, threshold: float | None = None) -> dict[str, Tensor]:
     """What `measure` says of each of several sets of predictions of the same rows, in one go; each (T,) float64.
 
     One call for each trial of a fused sweep would cost more than its training.
@@ -39,9 +41,10 @@ def measure_many(probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
     Args:
         probs: (T, N, K) float, on the CPU.
         labels: (N,) int64.
+        threshold: by which two classes are told apart, see `decide`.
     """
     trials, rows, classes = probs.shape
-    cells = torch.arange(trials)[:, None] * classes**2 + labels * classes + probs.argmax(dim=2)  # (T, N)
+    cells = torch.arange(trials)[:, None] * classes**2 + labels * classes + decide(probs, threshold)  # (T, N)
     confusion = torch.bincount(cells.flatten(), minlength=trials * classes**2).reshape(trials, classes, classes)
     right, true, predicted = confusion.diagonal(dim1=1, dim2=2).double(), confusion.sum(2), confusion.sum(1)
     present, occurs = true[0] > 0, true + predicted > 0
@@ -69,14 +72,14 @@ def _areas(scores: Tensor, positive: Tensor) -> Tensor:
     return (ranks - positives**2 / 2) / (positives * (len(positive) - positives))
 
 
-def confusion_matrix(probs: Tensor, labels: Tensor) -> Tensor:
+def confusion_matrix(probs: Tensor, labels: Tensor, threshold: float | None = None) -> Tensor:
     """(K, K) int64, true class by predicted class."""
-    return tm.multiclass_confusion_matrix(probs.argmax(dim=1), labels, probs.shape[1])
+    return tm.multiclass_confusion_matrix(decide(probs, threshold), labels, probs.shape[1])
 
 
-def measure_intervals(probs: Tensor, labels: Tensor) -> dict[str, tuple[float, float]]:
+def measure_intervals(probs: Tensor, labels: Tensor, threshold: float | None = None) -> dict[str, tuple[float, float]]:
     """95 % interval of each metric of `measure`: Wilson for accuracy, bootstrap over rows for the others."""
-    confusion = confusion_matrix(probs, labels)
+    confusion = confusion_matrix(probs, labels, threshold)
     found = {"accuracy": intervals.wilson(int(confusion.diag().sum()), len(labels))}
     found |= intervals.of_confusion(confusion.numpy())
     if int((confusion.sum(dim=1) > 0).sum()) > 1:
@@ -84,7 +87,9 @@ def measure_intervals(probs: Tensor, labels: Tensor) -> dict[str, tuple[float, f
     return found
 
 
-def tell(result: dict[str, Any], parts: Parts, probs: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:
+def tell(
+    result: dict[str, Any], parts: Parts, probs: Tensor, labels: Tensor, loss: float, threshold: float | None = None
+) -> dict[str, Any]:
     """Add to a result what is said of the test part: metrics, intervals, sizes of the parts, confusion matrix.
 
     Args:
@@ -93,12 +98,13 @@ def tell(result: dict[str, Any], parts: Parts, probs: Tensor, labels: Tensor, lo
         probs: (N, K) of the test rows.
         labels: (N,).
         loss: their mean loss.
+        threshold: by which two classes are told apart, see `decide`.
     """
-    named = {f"test/{name}": value for name, value in measure(probs, labels).items()}
-    between = {f"test/{name}": value for name, value in measure_intervals(probs, labels).items()}
+    named = {f"test/{name}": value for name, value in measure(probs, labels, threshold).items()}
+    between = {f"test/{name}": value for name, value in measure_intervals(probs, labels, threshold).items()}
     return result | {
         "metrics": result["metrics"] | named | {"test/loss": loss},
         "intervals": between,
         "counts": {part: len(parts.rows(part)) for part in ("train", "val", "test")},
-        "confusion": confusion_matrix(probs, labels).tolist(),
+        "confusion": confusion_matrix(probs, labels, threshold).tolist(),
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tune.evaluate.threshold import decide
 from tune.run_dir import atomic_write
 
 if TYPE_CHECKING:
@@ -51,7 +52,13 @@ class Predictions:
 
 
 def write_predictions(
-    path: Path, names: Sequence[str], classes: Sequence[str], index: Tensor, labels: Tensor, probs: Tensor
+    path: Path,
+    names: Sequence[str],
+    classes: Sequence[str],
+    index: Tensor,
+    labels: Tensor,
+    probs: Tensor,
+    threshold: float | None = None,
 ) -> None:
     """Write row, path, label, predicted and p_<class> of each row.
 
@@ -62,11 +69,12 @@ def write_predictions(
         index: (N,) rows of the data.
         labels: (N,).
         probs: (N, K).
+        threshold: by which two classes are told apart, see `decide`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "path", "label", "predicted", *(f"p_{name}" for name in classes)])
-    predicted = probs.argmax(dim=1).tolist()
+    predicted = decide(probs, threshold).tolist()
     rows = zip(index.tolist(), labels.tolist(), predicted, probs.tolist(), strict=True)
     for row, label, guess, p in rows:
         writer.writerow([row, names[row], classes[label], classes[guess], *(f"{value:.6f}" for value in p)])

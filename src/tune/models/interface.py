@@ -63,3 +63,31 @@ class Head(nn.Module, ABC):
     def tasks(self, embedding: Tensor) -> dict[str, Tensor]:
         """What it says of each further task, (B, outputs), from an embedding (B, E); most heads know of none."""
         return {}
+
+
+class FittedHead(Head):
+    """A head without parameters that is fitted to all training rows at once, on a backbone that is frozen.
+
+    What was fitted is its state (`get_extra_state`, `set_extra_state`), a tensor, and so stands in the weights file.
+
+    Attributes:
+        about: what it is, for the first screen.
+    """
+
+    about: str
+
+    @property
+    @abstractmethod
+    def takes_weights(self) -> bool:
+        """Whether `fit` can tell rows of more and of less weight."""
+
+    @abstractmethod
+    def fit(self, features: Tensor, labels: Tensor, weights: Tensor | None, seed: int) -> None:
+        """Fit to rows.
+
+        Args:
+            features: (N, D).
+            labels: (N,) int64.
+            weights: (N,) of the rows, None where all weigh the same.
+            seed: of whatever is drawn.
+        """

@@ -46,22 +46,24 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Features, embedding and logits of images (B, C, H, W), or of what its frozen part says of them (B, N)."""
-        if images.ndim == 2:
-            assert self.suffix is not None, "the network was not cut"
-            features = self.suffix(images.to(next(self.head.parameters()).dtype), self.training)  # (B, D)
-        else:
-            with self._backbone_context(images):
-                features = self.backbone(images)  # (B, D)
-        return self.judge(features)
+        return self.judge(self.features(images))
 
     def judge(self, features: Tensor) -> Output:
         """Embedding and logits of features (B, D)."""
         # Heads in bf16 differ by 8e-3 between a run and the same run in a fused sweep; in fp32 they agree.
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(next(self.head.parameters()).dtype)
             embedding, logits = self.head(features)  # (B, E), (B, K)
             tasks = {name: said.float() for name, said in self.head.tasks(embedding).items()}
         return Output(features, embedding, logits.float(), tasks=tasks)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head takes, (B, D), in the precision of its weights, of what `forward` takes."""
+        dtype = next((parameter.dtype for parameter in self.head.parameters()), torch.float32)
+        if images.ndim == 2:
+            assert self.suffix is not None, "the network was not cut"
+            return self.suffix(images.to(dtype), self.training).to(dtype)
+        with self._backbone_context(images):
+            return self.backbone(images).to(dtype)
 
     def _backbone_context(self, images: Tensor) -> torch.autocast | nullcontext[None]:
         if self.frozen_dtype is None or any(p.requires_grad for p in self.backbone.parameters()):

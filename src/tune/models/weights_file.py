@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
@@ -48,6 +49,13 @@ def stored_names(run_dir: Path) -> list[str]:
     """Names of the tensors that the file of a run holds."""
     with safe_open(run_dir / "model.safetensors", "pt") as file:
         return list(file.keys())
+
+
+def note_threshold(run_dir: Path, threshold: float | None) -> None:
+    """Write into model.yaml by which threshold the best weights decide; None leaves it as it is."""
+    if threshold is not None:
+        described = yaml.safe_load((run_dir / "model.yaml").read_text())
+        describe(run_dir, described | {"threshold": threshold})
 
 
 def load_weights(run_dir: Path, network: nn.Module) -> None:

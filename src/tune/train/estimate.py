@@ -10,6 +10,7 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 
 from tune.models.freeze import apply_phase
+from tune.models.interface import FittedHead
 
 if TYPE_CHECKING:
     from tune.train.prepare import Prepared
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 def estimate_seconds(prepared: Prepared, batches: int = 3) -> float:
     """Seconds for all epochs with their validation, and the test, from the time of a few batches of each.
 
-    The first batch, which warms up, is not counted. The network is changed by this, so it is of no use afterwards.
+    The first batch, which warms up, is not counted; nor is the fit of a head that is fitted at once. The network is
+    changed by this, so it is of no use afterwards.
     """
     learner, data = prepared.learner, prepared.data
+    if isinstance(prepared.network.head, FittedHead):
+        return prepared.frozen.estimate_seconds()
     phase = prepared.phases[-1]  # the dearest: everything that ever trains
     learner.phase = phase
     apply_phase(prepared.network, phase, prepared.plan.norm)

@@ -27,6 +27,7 @@ from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.losses.penalties import share_at_zero
+from tune.models.interface import FittedHead
 from tune.models.weights_file import WeightsFile, describe
 from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
 from tune.train import screen
@@ -39,11 +40,12 @@ from tune.train.callbacks.loggers import build_loggers, quiet_lightning, run_log
 from tune.train.callbacks.progress import Progress
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
+from tune.train.fitted.run import fit_once
 from tune.train.fused.group import is_member
 from tune.train.interrupt import Interrupted, OwnSignals, interruptible
 from tune.train.objective import is_maximized
-from tune.train.prepare import Prepared, describe_network, prepare
-from tune.train.record import Record, facts_of, masked
+from tune.train.prepare import Prepared, prepare
+from tune.train.record import Record, describe_network, facts_of, masked
 from tune.train.sweep.causes import cause_of
 
 Say = Callable[[str], None]
@@ -83,6 +85,7 @@ class Outcome:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    threshold: float | None = None
 
 
 def execute(job: Job, say: Say) -> Outcome:
@@ -157,7 +160,7 @@ def outcome_of(run_dir: Path) -> Outcome:
     record = read_json(run_dir / "run.json")
     known = {
         key: record[key]
-        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds")
+        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds", "threshold")
         if key in record
     }
     return Outcome(run_dir, **known)
@@ -188,7 +191,10 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     """Fit, then test the best. Returns what run.json tells of it."""
     config, last = prepared.config, run_dir / "checkpoints" / "last.ckpt"
     weights = WeightsFile(run_dir, prepared.unchanged if keeps_part(job, prepared) else frozenset())
-    keep = KeepBest(run_dir, config["objective"], prepared.table.names, prepared.table.classes, weights)
+    if isinstance(prepared.network.head, FittedHead):
+        return fit_once(prepared, run_dir, weights, say)
+    names, classes = prepared.table.names, prepared.table.classes
+    keep = KeepBest(run_dir, config["objective"], names, classes, weights, config["threshold"])
     regularize = prepared.regularize
     callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
     if regularize.ema or regularize.swa:
@@ -212,6 +218,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     prepared.learner.require_all(best["state_dict"])
     prepared.learner.load_state_dict(best["state_dict"], strict=False)
     result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
+    result["threshold"] = keep.best["threshold"]
     if regularize.l1:
         result["weights_at_zero"] = zeros = share_at_zero(w for w in prepared.network.parameters() if w.requires_grad)
         say(f"l1        {100 * zeros:.1f} % of the weights that train are at zero (|w| < 1e-4)")
@@ -236,11 +243,12 @@ def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measur
     index, labels, probs = prepared.learner.measured["test"]
     if prepared.rank == 0:
         path = run_dir / "predictions" / "test.csv"
-        write_predictions(path, prepared.table.names, prepared.table.classes, index, labels, probs)
-        prepared.learner.answers.write(path.parent, "test", prepared.table.names)
+        names, classes = prepared.table.names, prepared.table.classes
+        write_predictions(path, names, classes, index, labels, probs, result["threshold"])
+        prepared.learner.answers.write(path.parent, "test", names)
     result["metrics"] |= {f"test/{name}": value for name, value in prepared.learner.answers.metrics["test"].items()}
     result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
-    return tell(result, prepared.parts, probs, labels, measured["test/loss"])
+    return tell(result, prepared.parts, probs, labels, measured["test/loss"], result["threshold"])
 
 
 def _follow(job: Job, run_dir: Path) -> None:

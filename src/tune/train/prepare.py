@@ -6,8 +6,7 @@ Whatever cannot run is refused here, before the run folder exists.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from tune.data.tasks.columns import standardised
 from tune.data.unreadable import drop_unreadable
 from tune.errors import ConfigError, DataError
 from tune.evaluate import retrieval
-from tune.evaluate.loaded import without_source
+from tune.evaluate.threshold import refuse_threshold
 from tune.features.contents import Contents
 from tune.features.options import CacheOptions
 from tune.losses.fit import refuse_misfit
@@ -32,12 +31,13 @@ from tune.losses.penalties import penalties_of
 from tune.losses.tasks import TaskLosses
 from tune.models.freeze import FreezePlan, Phase
 from tune.models.init import Init, refuse_equal_units
-from tune.models.interface import Head
+from tune.models.interface import FittedHead, Head
 from tune.models.network import Network
 from tune.train.callbacks.loggers import require_package
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
+from tune.train.fitted.refusals import refuse_unfit
 from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
 from tune.train.regularize import Regularize
@@ -113,6 +113,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     torch.manual_seed(config["seed"])  # a backbone without weights starts from the seed
     backbone = build(config["backbone"], output=config["output"])
     classes = len(table.classes)
+    refuse_threshold(config["threshold"], classes)
     init: Init = build(config["init"])
     if not backbone.weights_digest:
         init.backbone(backbone)
@@ -188,12 +189,10 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         embedding_trains=embedding_trains(network, phases),
     )
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
-    optimizer = learner.configure_optimizers()  # what is wrong with it is a problem of the config, so it shows now
-    if isinstance(optimizer, dict):
-        optimizer = optimizer["optimizer"]
-    if isinstance(optimizer, torch.optim.LBFGS) and len(data.train_dataloader()) > 1:
-        raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={len(parts.train)} or more.")
-    learner.plateau = None
+    if isinstance(network.head, FittedHead):
+        refuse_unfit(network.head, config, loss, data, plan, phases, (device, world))
+    else:
+        _try_optimizer(learner, data, len(parts.train))
     objective = config["objective"].removeprefix("val/")
     task, _, metric = objective.rpartition("/")
     if metric == "f1" and (len(table.tasks[task].task.classes) if task else classes) != 2:
@@ -219,6 +218,16 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         rank,
         world,
     )
+
+
+def _try_optimizer(learner: Learner, data: ImageData, rows: int) -> None:
+    """What is wrong with the optimizer is a problem of the config, so it shows now."""
+    optimizer = learner.configure_optimizers()
+    if isinstance(optimizer, dict):
+        optimizer = optimizer["optimizer"]
+    if isinstance(optimizer, torch.optim.LBFGS) and len(data.train_dataloader()) > 1:
+        raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={rows} or more.")
+    learner.plateau = None
 
 
 def unchanged(network: Network, plan: FreezePlan, phases: list[Phase]) -> frozenset[str]:
@@ -260,34 +269,7 @@ def embedding_trains(network: Network, phases: list[Phase]) -> bool:
 def _embedding(network: Network) -> Tensor:
     """(2, E) of rows of zeros."""
     network.head.eval()
-    weight = next(network.head.parameters())
+    weight = next(network.head.parameters(), torch.zeros(()))
     embedding, _ = network.head(weight.new_zeros(2, network.backbone.feature_dim))
     network.head.train()
     return embedding
-
-
-def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:
-    """What `tune.load` needs beside the weights: the nodes of backbone and head, class names and the transform.
-
-    Args:
-        prepared: the run.
-        partial: whether the weights file lacks what was frozen, so that the backbone's own weights are needed.
-    """
-    config, backbone = prepared.config, prepared.network.backbone
-    return {
-        "classes": prepared.table.classes,
-        "backbone": config["backbone"] if partial else without_source(config["backbone"]),
-        "head": config["head"],
-        "tasks": {name: asdict(labels.task) for name, labels in prepared.table.tasks.items()},
-        "feature_dim": backbone.feature_dim,
-        "input": {
-            "size": list(backbone.input.size),
-            "mean": list(backbone.input.mean),
-            "std": list(backbone.input.std),
-            "interpolation": backbone.input.interpolation,
-            "fit": prepared.data.fit,
-        },
-        "partial": partial,
-        "output": str(Path(config["output"]).absolute()) if partial else "",
-        "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
-    }

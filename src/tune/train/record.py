@@ -6,13 +6,14 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.data.splits import prevalence
 from tune.data.tasks.columns import labelled
+from tune.evaluate.loaded import without_source
 from tune.run_dir import HIDDEN, process_identity, write_json
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ PACKAGES = (
     "hydra-core",
     "pillow",
     "numpy",
+    "scikit-learn",
 )
 SECRETS = ("token", "password", "secret", "api_key", "apikey", "credential")
 
@@ -113,6 +115,34 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
             "command": sys.argv,
         }
     return prepared.facts
+
+
+def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:
+    """What `tune.load` needs beside the weights: the nodes of backbone and head, class names and the transform.
+
+    Args:
+        prepared: the run.
+        partial: whether the weights file lacks what was frozen, so that the backbone's own weights are needed.
+    """
+    config, backbone = prepared.config, prepared.network.backbone
+    return {
+        "classes": prepared.table.classes,
+        "threshold": None,  # noted with the weights of the best epoch
+        "backbone": config["backbone"] if partial else without_source(config["backbone"]),
+        "head": config["head"],
+        "tasks": {name: asdict(labels.task) for name, labels in prepared.table.tasks.items()},
+        "feature_dim": backbone.feature_dim,
+        "input": {
+            "size": list(backbone.input.size),
+            "mean": list(backbone.input.mean),
+            "std": list(backbone.input.std),
+            "interpolation": backbone.input.interpolation,
+            "fit": prepared.data.fit,
+        },
+        "partial": partial,
+        "output": str(Path(config["output"]).absolute()) if partial else "",
+        "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
+    }
 
 
 def masked(node: Any, key: str = "") -> Any:

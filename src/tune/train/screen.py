@@ -10,6 +10,7 @@ import torch
 from tune.data.splits import prevalence
 from tune.data.tasks.columns import labelled
 from tune.models.freeze import audit
+from tune.models.interface import FittedHead
 from tune.run_dir import run_id, shown
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
     lines += [f"note      {note}" for note in prepared.table.notes[:2]]
     lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
-    lines.append(
-        f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}"
-    )
+    if isinstance(head := prepared.network.head, FittedHead):
+        lines.append(f"fit       {head.about}, once; lr, epochs, optimizer, regularize … have no effect")
+    else:
+        lines.append(
+            f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}"
+        )
     lines.append(f"augment   {_strengths(config['augment'])}   regularize  {_strengths(config['regularize'])}")
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
     if cache := prepared.frozen.describe():
@@ -128,6 +132,8 @@ def _audit_rows(prepared: Prepared) -> list[tuple[str, int, str, float, float, s
     rows = []
     for row in audit(prepared.network, prepared.plan, prepared.phases):
         trained = "frozen" if row.trained_from is None else f"from epoch {row.trained_from + 1}"
+        if row.layer == "head" and isinstance(prepared.network.head, FittedHead):
+            trained = "fitted"
         rows.append((row.layer, row.parameters, trained, *rates.get(row.layer, (0.0, 0.0)), row.norm))
     if "loss" in rates:
         count = sum(parameter.numel() for parameter in learner.loss.parameters())

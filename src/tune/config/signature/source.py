@@ -159,6 +159,11 @@ def is_dataclass(node: ast.AST) -> bool:
     return any(getattr(name, "attr", getattr(name, "id", "")) == "dataclass" for name in names)
 
 
+def inherits(found: Found, name: str) -> bool:
+    """Whether a class stands below another of that dotted name, as far as sources are found."""
+    return any(holder.name == name for holder in _lineage(found)[1:])
+
+
 def _lineage(found: Found) -> list[Found]:
     """The class and those it inherits from, nearest first, as far as their source is found."""
     line, queue = [], [found]

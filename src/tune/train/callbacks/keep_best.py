@@ -6,6 +6,8 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from tune.errors import RunError
 from tune.evaluate.predict import write_predictions
+from tune.evaluate.threshold import find_threshold
+from tune.models.weights_file import note_threshold
 from tune.train.objective import is_better
 
 if TYPE_CHECKING:
@@ -27,11 +29,19 @@ class KeepBest(Checkpoint):
         names: name of every row of the data.
         classes: class names.
         weights: writes model.safetensors.
+        threshold: of the decision between two classes, or the metric that the one of the best epoch is best for.
     """
 
     def __init__(
-        self, run_dir: Path, objective: str, names: list[str], classes: list[str], weights: WeightsFile
+        self,
+        run_dir: Path,
+        objective: str,
+        names: list[str],
+        classes: list[str],
+        weights: WeightsFile,
+        threshold: float | str | None,
     ) -> None:
+        self.run_dir, self.threshold = run_dir, threshold
         self.folder, self.predictions = run_dir / "checkpoints", run_dir / "predictions" / "val.csv"
         self.objective, self.names, self.classes, self.weights = objective, names, classes, weights
         self.best: dict[str, Any] = {}
@@ -54,11 +64,14 @@ class KeepBest(Checkpoint):
         if not self.best or is_better(self.objective, metrics[self.objective], self.best["value"]):
             validated = {name: value for name, value in metrics.items() if name.startswith("val/")}
             epoch = trainer.current_epoch + 1
-            self.best = {"epoch": epoch, "value": metrics[self.objective], "metrics": validated}
+            index, labels, probs = pl_module.measured["val"]
+            threshold = find_threshold(self.threshold, probs, labels)
+            self.best = {"epoch": epoch, "value": metrics[self.objective], "metrics": validated, "threshold": threshold}
             self._save(trainer, "best.ckpt")
             if trainer.is_global_zero:
                 self.weights.write(pl_module.network)
-                write_predictions(self.predictions, self.names, self.classes, *pl_module.measured["val"])
+                note_threshold(self.run_dir, threshold)
+                write_predictions(self.predictions, self.names, self.classes, index, labels, probs, threshold)
                 pl_module.answers.write(self.predictions.parent, "val", self.names)
         self.stopped = bool(trainer.should_stop)
         self._save(trainer, "last.ckpt")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.config.repeats import ensemble_of
+from tune.config.across.repeats import ensemble_of
 from tune.errors import ConfigError, Problem
 from tune.run_dir import read_json
 from tune.train.fused.group import fuse_key

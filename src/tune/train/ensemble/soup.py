@@ -17,7 +17,8 @@ from tune.train.callbacks.loggers import quiet_lightning
 from tune.train.devices.trainer import build_trainer
 from tune.train.ensemble.members import Member, Predicted
 from tune.train.objective import is_better
-from tune.train.prepare import Prepared, describe_network, prepare
+from tune.train.prepare import Prepared, prepare
+from tune.train.record import describe_network
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer"})
+from tune.config.across.fitted import is_fitted
+
+_FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer", "threshold"})
 """Keys in which the trials of a group may differ."""
 
 _ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemble"})
@@ -56,6 +58,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
     trainer, freeze = config["trainer"], config["freeze"]
     return (
         config["sweep"].get("fuse", True)
+        and not is_fitted(config["head"])
         and freeze.get("rules") == {"head": "trained", "*": "frozen"}
         and not (freeze.keys() - {"_target_", "rules"})
         and not any(config["regularize"].get(key) for key in _ALONE)

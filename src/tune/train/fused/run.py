@@ -21,8 +21,9 @@ from tune.batch import Batch
 from tune.data.pixels import free_bytes
 from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
+from tune.evaluate.threshold import find_threshold
 from tune.losses.penalties import share_at_zero
-from tune.models.weights_file import WeightsFile
+from tune.models.weights_file import WeightsFile, note_threshold
 from tune.run_dir import atomic_write, read_json
 from tune.train import screen
 from tune.train.callbacks.history import write_history
@@ -166,7 +167,7 @@ def _train(trials: Sequence[Trial], prepared: Prepared) -> FusedLearner:
 
 def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float, facts: dict[str, Any]) -> None:
     """Write what a trial leaves behind, as `experiment` does for one that ran alone."""
-    table, run_dir = prepared.table, trial.run_dir
+    table, run_dir, threshold = prepared.table, trial.run_dir, None
     if trial.rows:
         write_history(run_dir / "metrics.csv", trial.rows)
     if trial.best:
@@ -174,18 +175,24 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float, fa
         prepared.network.head.load_state_dict(trial.weights)
         WeightsFile(run_dir, prepared.unchanged if partial else frozenset()).write(prepared.network)
         assert trial.predictions is not None
-        write_predictions(run_dir / "predictions" / "val.csv", table.names, table.classes, *trial.predictions)
+        index, labels, probs = trial.predictions
+        threshold = find_threshold(trial.config["threshold"], probs, labels)
+        note_threshold(run_dir, threshold)
+        path = run_dir / "predictions" / "val.csv"
+        write_predictions(path, table.names, table.classes, index, labels, probs, threshold)
     atomic_write(run_dir / "run.log", "".join(f"{line}\n" for line in trial.story()))
     if trial.status != "done":
         record.end(trial.status, EXIT_DIVERGED if trial.status == "diverged" else 1, trial.cause, seconds=seconds)
         return
     result: dict[str, Any] = {"best_epoch": trial.best["epoch"], "metrics": dict(trial.best["metrics"]), **facts}
+    result["threshold"] = threshold
     if trial.regularize.l1:
         result["weights_at_zero"] = share_at_zero(trial.weights.values())
     if trial.tested is not None:
-        *predicted, loss = trial.tested
-        write_predictions(run_dir / "predictions" / "test.csv", table.names, table.classes, *predicted)
-        result = tell(result, prepared.parts, predicted[2], predicted[1], loss)
+        index, labels, probs, loss = trial.tested
+        path = run_dir / "predictions" / "test.csv"
+        write_predictions(path, table.names, table.classes, index, labels, probs, threshold)
+        result = tell(result, prepared.parts, probs, labels, loss, threshold)
     record.end("done", 0, seconds=round(seconds, 3), **result)
     trial.forget()
 

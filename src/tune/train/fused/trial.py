@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from tune.config.build import build
 from tune.data.seeds import seed_of
+from tune.evaluate.threshold import refuse_threshold
 from tune.losses.fit import refuse_misfit
 from tune.losses.interface import SeveralTerms
 from tune.train.fused.optim import CannotFuse
@@ -155,6 +156,7 @@ def make_trial(job: dict[str, Any], prepared: Prepared) -> Trial:
     """
     config, backbone, steps = job["config"], prepared.network.backbone, prepared.data.steps_per_epoch
     regularize, classes = Regularize(**config["regularize"]), len(prepared.table.classes)
+    refuse_threshold(config["threshold"], classes)
     head = new_head(config, backbone.feature_dim, classes)
     loss = new_loss(config, prepared.network, prepared.data.class_counts)
     if isinstance(loss, SeveralTerms) or (isinstance(loss, torch.nn.Module) and loss.state_dict()):
