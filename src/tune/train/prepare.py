@@ -138,6 +138,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         rows_per_class=loss.rows_per_class if isinstance(loss, SeveralTerms) else 0,
         batch_size=config["batch_size"],
         accumulate=accumulate,
+        epoch_steps=config["epoch_steps"],
         workers=options.workers,
         seed=config["seed"],
         rank=rank,
@@ -184,7 +185,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     optimizer = learner.configure_optimizers()  # what is wrong with it is a problem of the config, so it shows now
     if isinstance(optimizer, dict):
         optimizer = optimizer["optimizer"]
-    if isinstance(optimizer, torch.optim.LBFGS) and len(data.train_dataloader()) > 1:
+    if isinstance(optimizer, torch.optim.LBFGS) and data.batches_per_pass > 1:
         raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={len(parts.train)} or more.")
     learner.plateau = None
     objective = config["objective"].removeprefix("val/")

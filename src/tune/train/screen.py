@@ -38,8 +38,9 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
     lines += [f"note      {note}" for note in prepared.table.notes[:2]]
     lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
+    steps = f" of {config['epoch_steps']} steps" if config["epoch_steps"] else ""
     lines.append(
-        f"train     {config['epochs']} epochs, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}"
+        f"train     {config['epochs']} epochs{steps}, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}"
     )
     lines.append(f"augment   {_strengths(config['augment'])}   regularize  {_strengths(config['regularize'])}")
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
