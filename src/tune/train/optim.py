@@ -228,4 +228,9 @@ def lbfgs(
         raise ConfigError(Problem("optimizer", "lbfgs has one rate for all: freeze.backbone_lr=1 freeze.decay=1"))
     tensors = [tensor for group in params for tensor in group["params"]]
     group = {"params": tensors, "lr": params[-1]["lr"], "name": params[-1]["name"]}
-    return torch.optim.LBFGS([group], max_iter=max_iter, history_size=history, line_search_fn="strong_wolfe")
+    # A line search takes up to 25 looks. By default torch allows 5/4 per move, and one that is cut short may end where
+    # it began, in this step and all that follow.
+    looks = 25 * max_iter + 1
+    return torch.optim.LBFGS(
+        [group], max_iter=max_iter, max_eval=looks, history_size=history, line_search_fn="strong_wolfe"
+    )
