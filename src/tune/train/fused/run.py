@@ -168,7 +168,7 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float) ->
         record.end(trial.status, EXIT_DIVERGED if trial.status == "diverged" else 1, trial.cause, seconds=seconds)
         return
     result: dict[str, Any] = {"best_epoch": trial.best["epoch"], "metrics": dict(trial.best["metrics"])}
-    if trial.regularize.l1:
+    if trial.regularize.l1 or trial.regularize.l2:
         result["weights_at_zero"] = share_at_zero(trial.weights.values())
     if trial.tested is not None:
         *predicted, loss = trial.tested
