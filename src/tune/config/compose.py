@@ -20,8 +20,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tune.config import complaints, overrides, provenance
-from tune.config.overrides import Axis, Change
+from tune.config import complaints, grid, overrides, provenance
+from tune.config.overrides import Change
 from tune.config.tree import ConfigTree
 from tune.errors import ConfigError, Problem
 
@@ -37,7 +37,7 @@ class Composed:
         origin: who wrote a dotted key: "command line", FILE:LINE, or "" for nobody.
         overrides: the words that give this config again.
         swept: those of them that differ between the trials of a sweep.
-        choices: the option of every group, `experiment` included if there is one.
+        choices: the option of every group, `experiment` included if there is one, and `case` in a sweep of cases.
         shadowed: options for which the user's file stood before a shipped one, as `group/option`.
         problems: what went wrong on the way; `check` reports them with its own.
         missing: groups whose option does not exist; what would stand below them is not known.
@@ -56,7 +56,7 @@ class Composed:
     def is_sweep(self) -> bool:
         """Whether the experiment itself asks for several runs; `expand` gives them."""
         sweep = self.cfg.get("sweep")
-        return bool(isinstance(sweep, dict) and sweep.get("params"))
+        return isinstance(sweep, dict) and bool(sweep.get("params") or sweep.get("cases"))
 
 
 @dataclass
@@ -91,8 +91,8 @@ def compose(tree: ConfigTree, words: list[str]) -> Composed:
 def expand(tree: ConfigTree, words: list[str]) -> list[Composed]:
     """All trials of a sweep, the last key varying fastest.
 
-    An experiment's own `sweep.params` are expanded too, inside those of the command line; a key that the command line
-    sets is taken from there.
+    An experiment's own `sweep.cases` and `sweep.params` are expanded too, inside those of the command line; a key that
+    the command line sets is taken from there.
 
     Raises:
         ConfigError: as `compose`; and if the words cannot be read, since it is unknown then what to expand.
@@ -107,16 +107,22 @@ def expand(tree: ConfigTree, words: list[str]) -> list[Composed]:
         swept = [change.text for change, axis in zip(picked, axes, strict=True) if axis.is_swept]
         words = [change.text for change in picked]
         outer = composer.run(list(picked), words, swept)
-        inner, problems = _params(tree, outer, given)
-        if problems or not inner:
-            outer.problems += problems
+        inner, problems = grid.params(tree, outer.cfg, outer.origin, given)
+        targets = {axis.changes[0].target for axis in inner}
+        cases, wrong = grid.cases(tree, outer.cfg, outer.origin, given, targets)
+        if problems or wrong or not outer.is_sweep:
+            outer.problems += problems + wrong
             trials.append(outer)
             continue
-        for more in itertools.product(*(axis.changes for axis in inner)):
-            texts = [change.text for change in more]
+        combinations = itertools.product(*(axis.changes for axis in inner))
+        for case, more in itertools.product(cases, combinations):
+            texts = [change.text for change in (*case.changes, *more)]
             varying = [change.text for change, axis in zip(more, inner, strict=True) if axis.is_swept]
-            trial = composer.run([*picked, *more], words + texts, swept + varying)
-            trial.cfg["sweep"]["params"] = {}  # a trial is one run
+            of_case = [change.text for change in case.changes]
+            trial = composer.run([*picked, *case.changes, *more], words + texts, swept + of_case + varying)
+            trial.cfg["sweep"] |= {"params": {}, "cases": {}}  # a trial is one run
+            if case.name:
+                trial.choices["case"] = case.name
             trials.append(trial)
     return trials
 
@@ -215,26 +221,6 @@ def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
         origin=str,
         problems=[],
     )
-
-
-def _params(tree: ConfigTree, composed: Composed, given: set[str]) -> tuple[list[Axis], list[Problem]]:
-    """The axes of `sweep.params`, without the keys that the command line sets itself."""
-    sweep = composed.cfg.get("sweep")
-    params = sweep.get("params") if isinstance(sweep, dict) else None
-    axes: list[Axis] = []
-    problems: list[Problem] = []
-    for key, value in (params if isinstance(params, dict) else {}).items():
-        if str(key).replace("/", ".") in given:
-            continue
-        word = f"{key}=choice({','.join(str(item) for item in value)})" if isinstance(value, list) else f"{key}={value}"
-        where = composed.origin(f"sweep.params.{key}")
-        if str(key).split("@")[0] in ("experiment", "sweep") or str(key).startswith("sweep."):
-            problems.append(Problem(f"sweep.params.{key}", "cannot be swept from inside an experiment", where))
-            continue
-        found, wrong = overrides.parse(tree, [word], where)
-        axes += found
-        problems += wrong
-    return axes, problems
 
 
 def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> list[Problem]:

@@ -17,11 +17,13 @@ class Sweep:
 
     Args:
         params: key to values, as on the command line (`1e-4,1e-3`, `range(0,5)`) or as a list.
+        cases: name to words of the command line that belong together (`[freeze=full, lr=1e-4]`); crossed with `params`.
         jobs: trials that run at once.
         fuse: whether trials that differ only behind the frozen network train as one.
     """
 
     params: dict[str, Any]
+    cases: dict[str, list[str]]
     jobs: Annotated[int, Range("[1, 1024]")]
     fuse: bool
 

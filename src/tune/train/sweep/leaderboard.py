@@ -12,7 +12,7 @@ from typing import Any
 
 from tune.train.sweep.ledger import canonical, deciding
 
-_SEEDS = ("seed", "data.split.seed")
+SEEDS = ("seed", "data.split.seed")
 
 
 @dataclass
@@ -131,5 +131,5 @@ def _without_seeds(config: dict[str, Any]) -> str:
 
 
 def _label_without_seeds(row: Row, rows: list[Row]) -> str:
-    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in _SEEDS]
+    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in SEEDS]
     return label(others, rows)
