@@ -117,6 +117,8 @@ LINEAR = [
     "augment=flip epochs=2,4",
     "regularize.dropout=0.3,0 epochs=2,4",
     "objective=val/loss data.split.test=0 lr=1e-3,1e-2",
+    "epoch_steps=2 epochs=5,9 seed=0,1 regularize.early_stopping=0,2",
+    "epoch_steps=6 augment=flip lr=1e-3,1e-2",
 ]
 
 
@@ -135,6 +137,11 @@ def test_mlp_heads_are_the_same_after_20_steps_and_as_good_in_the_end(both):
         for together, alone in pairs:
             one, other = (record(run_dir)["metrics"]["test/accuracy"] for run_dir in (together, alone))
             assert abs(one - other) <= 0.005
+
+
+def test_a_fused_head_that_starts_at_zero_is_audited_when_all_rows_have_come(both):
+    for together, alone in both("head=mlp", "head.hidden=[8]", "init=zeros_last", "epoch_steps=1", "lr=1e-3,1e-2"):
+        assert_equal(together, alone)
 
 
 def test_one_that_diverges_costs_itself_alone(both):

@@ -74,15 +74,17 @@ def test_what_is_validated_and_kept_is_the_average(capsys):
     assert all(one["val/loss"] != other["val/loss"] for one, other in zip(rows, others, strict=True))
 
 
-def test_l1_reports_the_share_of_weights_at_zero_and_l2_does_not(capsys):
+def test_l1_brings_weights_to_zero_and_l2_does_not_and_both_say_how_many(capsys):
     words = ["epochs=40", "scheduler=cosine", "optimizer=sgd", "lr=3e-2", "objective=val/loss"]
     _, record, rows = trained(capsys, *words, "regularize.l1=0.1")
     assert record["weights_at_zero"] > 0.3
     assert float(rows[-1]["train/l1"]) > 0
     _, weak, _ = trained(capsys, *words, "regularize.l1=1e-6")
     assert weak["weights_at_zero"] < 0.1
-    _, other, _ = trained(capsys, *words, "regularize.l2=0.02")
-    assert "weights_at_zero" not in other
+    _, other, _ = trained(capsys, *words, "regularize.l2=0.1")
+    assert other["weights_at_zero"] < 0.1
+    _, none, _ = trained(capsys, *words)
+    assert "weights_at_zero" not in none
 
 
 def test_l2_sp_keeps_the_backbone_near_its_weights(capsys):

@@ -270,3 +270,20 @@ def test_an_experiment_with_sweep_params_is_a_sweep_without_m(tune):
     said = [dict(word.split("=") for word in trial["overrides"]) for trial in answer["trials"]]
     assert [float(each["lr"]) for each in said] == [1e-3, 1e-2]
     assert answer["status"] == "done"
+
+
+def test_a_sweep_over_the_share_of_the_rows_says_what_more_of_them_would_bring(tune):
+    (tune.folder / "conf" / "experiment").mkdir(parents=True)
+    (tune.folder / "conf" / "experiment" / "sizes.yaml").write_text(
+        "# @package _global_\n# Two ways to train, on a part of the rows and on all.\n"
+        "epochs: 1\nsweep:\n  cases:\n    deep: [freeze=deep, lr=1e-2]\n"
+        "    scratch: [freeze=full, backbone.weights=none, lr=1e-3]\n  params:\n    data.split.fraction: 0.5,1\n"
+    )
+    words = ["experiment=sizes", "data=synthetic", "data.rows=60", "backbone.input_size=32", "epoch_steps=1"]
+    lines = tune("run", *words, "batch_size=16").stdout.splitlines()
+    told = lines[lines.index("test/accuracy by share of the training rows") + 1 :]
+    assert [line.split()[:2] for line in told[:2]] == [["deep", "0.5:"], ["scratch", "0.5:"]]
+    assert all("0.5 → 1 brought" in line for line in told[:2])
+    assert told[2].startswith("  scratch, from random weights, overtakes: deep ")
+    choices = [json.loads(path.read_text())["choices"]["case"] for path in tune.folder.glob("outputs/*/*/*/run.json")]
+    assert sorted(choices) == ["deep", "deep", "scratch", "scratch"]

@@ -1,9 +1,13 @@
-"""`tune ls`, `tune cat` and `tune validate`: look at configs without running them. Torch is never imported."""
+"""`tune ls`, `tune cat` and `tune validate`: look at configs without running them.
+
+Torch is imported for a curve (`--plot`) alone.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,12 +51,16 @@ def ls(words: list[str]) -> int:
 
 
 def cat(words: list[str]) -> int:
-    """`tune cat [overrides]` prints a composed config, `tune cat GROUP OPTION` a file. Returns the exit code."""
+    """`tune cat [overrides]` prints a composed config, `tune cat GROUP OPTION` a file. Returns the exit code.
+
+    `--plot scheduler` draws the learning rate over the run instead.
+    """
     parser = _parser("cat", "Print the config that overrides give, or the file of one option (tune cat freeze mid).")
     parser.add_argument("words", nargs="*", help="overrides, or GROUP OPTION")
+    parser.add_argument("--plot", choices=["scheduler"], help="draw the learning rate over the run instead")
     asked = parser.parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
-    if asked.words and not any(_is_override(word) for word in asked.words):
+    if not asked.plot and asked.words and not any(_is_override(word) for word in asked.words):
         print(_option_file(tree, asked.words).read_text(encoding="utf-8"), end="")
         return 0
     from tune.config.compose import compose
@@ -60,6 +68,8 @@ def cat(words: list[str]) -> int:
     composed = compose(tree, asked.words)
     if composed.problems:
         raise ConfigError(*composed.problems)
+    if asked.plot:
+        return _plot_scheduler(composed, tree, asked.json)
     if asked.json:
         print(json.dumps(composed.cfg))
     else:
@@ -67,6 +77,34 @@ def cat(words: list[str]) -> int:
 
         print(yaml.safe_dump(composed.cfg, sort_keys=False, allow_unicode=True, width=120), end="")
     return 0
+
+
+def _plot_scheduler(composed: Composed, tree: ConfigTree, as_json: bool) -> int:
+    from tune.cli import plot
+    from tune.config.check import check
+
+    keys = ("scheduler", "lr", "epochs", "epoch_steps")
+    if problems := [problem for problem in check(composed, tree) if problem.key.partition(".")[0] in keys]:
+        raise ConfigError(*problems)
+    cfg, option = composed.cfg, composed.choices["scheduler"]
+    steps = plot.steps_per_epoch(cfg)
+    rates, depends_on = plot.schedule_of(cfg)
+    if as_json:
+        print(json.dumps({"scheduler": option, "steps_per_epoch": steps, "lr": rates, "depends_on": depends_on}))
+        return 0
+    if depends_on:
+        print(f"{option}   starts at lr {cfg['lr']:.3g}; what follows depends on the results ({depends_on}): no curve")
+        return 0
+    for line in [plot.describe(rates, option, steps), *plot.draw(rates, cfg["epochs"], _width())]:
+        print(line)
+    if not cfg["epoch_steps"]:
+        print(f"drawn with {steps} steps per epoch, as no data were read; epoch_steps=N draws another number")
+    return 0
+
+
+def _width() -> int:
+    """Characters of a line: of the terminal, or 72."""
+    return shutil.get_terminal_size((72, 24)).columns
 
 
 def validate(words: list[str]) -> int:

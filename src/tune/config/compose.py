@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tune.config import complaints, overrides, provenance
+from tune.config import complaints, grid, overrides, provenance
 from tune.config.across import repeats
 from tune.config.overrides import Axis, Change
 from tune.config.tree import ConfigTree
@@ -39,7 +39,7 @@ class Composed:
         origin: who wrote a dotted key: "command line", FILE:LINE, or "" for nobody.
         overrides: the words that give this config again.
         swept: those of them that differ between the trials of a sweep.
-        choices: the option of every group, `experiment` included if there is one.
+        choices: the option of every group, `experiment` included if there is one, and `case` in a sweep of cases.
         shadowed: options for which the user's file stood before a shipped one, as `group/option`.
         problems: what went wrong on the way; `check` reports them with its own.
         missing: groups whose option does not exist; what would stand below them is not known.
@@ -58,7 +58,8 @@ class Composed:
     def is_sweep(self) -> bool:
         """Whether the config itself asks for several runs; `expand` gives them."""
         sweep = self.cfg.get("sweep")
-        return bool(isinstance(sweep, dict) and sweep.get("params")) or bool(repeats.words(self.cfg))
+        own = isinstance(sweep, dict) and (sweep.get("params") or sweep.get("cases"))
+        return bool(own) or bool(repeats.words(self.cfg))
 
 
 @dataclass
@@ -93,8 +94,8 @@ def compose(tree: ConfigTree, words: list[str]) -> Composed:
 def expand(tree: ConfigTree, words: list[str]) -> list[Composed]:
     """All trials of a sweep, the last key varying fastest.
 
-    An experiment's own `sweep.params` are expanded too, inside those of the command line; a key that the command line
-    sets is taken from there.
+    An experiment's own `sweep.cases` and `sweep.params` are expanded too, inside those of the command line; a key that
+    the command line sets is taken from there.
 
     Raises:
         ConfigError: as `compose`; and if the words cannot be read, since it is unknown then what to expand.
@@ -109,34 +110,37 @@ def expand(tree: ConfigTree, words: list[str]) -> list[Composed]:
         swept = [change.text for change, axis in zip(picked, axes, strict=True) if axis.is_swept]
         words = [change.text for change in picked]
         outer = composer.run(list(picked), words, swept)
-        inner, problems = _params(tree, outer, given)
-        outer.problems += problems
-        for trial, chosen in _inside(composer, outer, list(picked), words, swept, inner):
-            if inner:
-                trial.cfg["sweep"]["params"] = {}  # a trial is one run
-            again, problems = overrides.parse(tree, repeats.words(trial.cfg), repeats.WHERE)
-            trial.problems += [*problems, *repeats.problems(trial.cfg, trial.swept)]
-            trials += [one for one, _ in _inside(composer, trial, chosen, trial.overrides, trial.swept, again)]
+        inner, problems = grid.params(tree, outer.cfg, outer.origin, given)
+        targets = {axis.changes[0].target for axis in inner}
+        cases, wrong = grid.cases(tree, outer.cfg, outer.origin, given, targets)
+        outer.problems += [*problems, *wrong]
+        for case in cases:
+            for trial, chosen in _inside(composer, outer, list(picked), case, inner):
+                again, problems = overrides.parse(tree, repeats.words(trial.cfg), repeats.WHERE)
+                trial.problems += [*problems, *repeats.problems(trial.cfg, trial.swept)]
+                trials += [one for one, _ in _inside(composer, trial, chosen, grid.Case(), again)]
     return trials
 
 
 def _inside(
-    composer: _Composer,
-    outer: Composed,
-    changes: list[Change],
-    words: list[str],
-    swept: list[str],
-    axes: list[Axis],
+    composer: _Composer, outer: Composed, changes: list[Change], case: grid.Case, axes: list[Axis]
 ) -> Iterator[tuple[Composed, list[Change]]]:
-    """Each point of some axes inside a trial, with the changes that led to it; the trial itself if there is no axis."""
-    if not axes:
+    """Each point of some axes in a trial and case, with the changes that led to it; the trial itself without either."""
+    if not axes and not case.changes:
         yield outer, changes
         return
+    of_case = [change.text for change in case.changes]
     for more in itertools.product(*(axis.changes for axis in axes)):
+        together = [*changes, *case.changes, *more]
+        words = [*outer.overrides, *of_case, *(change.text for change in more)]
         varying = [change.text for change, axis in zip(more, axes, strict=True) if axis.is_swept]
-        trial = composer.run([*changes, *more], [*words, *(change.text for change in more)], [*swept, *varying])
+        trial = composer.run(together, words, [*outer.swept, *of_case, *varying])
         trial.problems += [problem for problem in outer.problems if problem not in trial.problems]
-        yield trial, [*changes, *more]
+        trial.choices |= {"case": outer.choices["case"]} if "case" in outer.choices else {}
+        trial.choices |= {"case": case.name} if case.name else {}
+        if isinstance(trial.cfg.get("sweep"), dict):
+            trial.cfg["sweep"] |= {"params": {}, "cases": {}}  # a trial is one run
+        yield trial, together
 
 
 class _Composer:
@@ -244,26 +248,6 @@ def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
         origin=str,
         problems=[],
     )
-
-
-def _params(tree: ConfigTree, composed: Composed, given: set[str]) -> tuple[list[Axis], list[Problem]]:
-    """The axes of `sweep.params`, without the keys that the command line sets itself."""
-    sweep = composed.cfg.get("sweep")
-    params = sweep.get("params") if isinstance(sweep, dict) else None
-    axes: list[Axis] = []
-    problems: list[Problem] = []
-    for key, value in (params if isinstance(params, dict) else {}).items():
-        if str(key).replace("/", ".") in given:
-            continue
-        word = f"{key}=choice({','.join(str(item) for item in value)})" if isinstance(value, list) else f"{key}={value}"
-        where = composed.origin(f"sweep.params.{key}")
-        if str(key).split("@")[0] in ("experiment", "sweep") or str(key).startswith("sweep."):
-            problems.append(Problem(f"sweep.params.{key}", "cannot be swept from inside an experiment", where))
-            continue
-        found, wrong = overrides.parse(tree, [word], where)
-        axes += found
-        problems += wrong
-    return axes, problems
 
 
 def _resolved(cfg: dict[str, Any], origin: Callable[[str], str]) -> list[Problem]:

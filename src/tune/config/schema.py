@@ -17,11 +17,13 @@ class Sweep:
 
     Args:
         params: key to values, as on the command line (`1e-4,1e-3`, `range(0,5)`) or as a list.
+        cases: name to words of the command line that belong together (`[freeze=full, lr=1e-4]`); crossed with `params`.
         jobs: trials that run at once.
         fuse: whether trials that differ only behind the frozen network train as one.
     """
 
     params: dict[str, Any]
+    cases: dict[str, list[str]]
     jobs: Annotated[int, Range("[1, 1024]")]
     fuse: bool
 
@@ -52,6 +54,7 @@ class Run:
     lr: Annotated[float, Range("(0, inf)")]
     batch_size: Annotated[int, Range("[1, inf)")]
     epochs: Annotated[int, Range("[1, inf)")]
+    epoch_steps: Annotated[int, Range("[1, inf)")] | None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
     compile: Literal["auto", "always", "never"]
     output: str
@@ -123,8 +126,8 @@ RESERVED: dict[str, dict[str, str]] = {
         "barebones": "would switch the record of the run off",
         "fast_dev_run": "would switch the record of the run off: set epochs=1 and trainer.limit_train_batches",
         "overfit_batches": "would validate on training rows: set data.split.fraction",
-        "check_val_every_n_epoch": "is always 1",
-        "val_check_interval": "is always one epoch",
+        "check_val_every_n_epoch": "is always 1: set epoch_steps",
+        "val_check_interval": "is always one epoch: set epoch_steps",
         "model_registry": "is not used",
     },
 }

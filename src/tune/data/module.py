@@ -32,8 +32,9 @@ class Kept(Protocol):
         """Whether images are needed no more."""
         ...
 
-    def take(self, epoch: int | None, index: Tensor) -> Tensor | None:
-        """Its words (B, N) on rows of the table, augmented for an epoch or as they are (None); None if not kept."""
+    def take(self, epoch: int | None, turn: int, index: Tensor) -> Tensor | None:
+        """Its words (B, N) on rows of the table, augmented for a pass; as they are if there is no epoch. None if it
+        keeps none."""
         ...
 
 
@@ -48,7 +49,7 @@ class ImageBatches(Dataset[Batch]):
         augment: random changes; None for none.
         label_smoothing: ε, moved from the true class to all K equally.
         training: whether what is kept is asked for by epoch.
-        views: ways in which an image is changed, in turn by epoch; None: a new one in each.
+        views: ways in which an image is changed, in turn by pass over the rows; None: a new one in each.
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class ImageBatches(Dataset[Batch]):
         index = torch.tensor(rows.indices, dtype=torch.int64)  # (B,)
         images = None  # (B, 3, H, W), or (B, N) of what is kept
         if self.kept is not None and get_worker_info() is None:
-            images = self.kept.take(rows.epoch if self.training else None, index)
+            images = self.kept.take(rows.epoch if self.training else None, rows.turn, index)
         if images is None:
-            images = torch.stack([self.image(rows.epoch, i) for i in rows.indices])
+            images = torch.stack([self.image(rows.turn, i) for i in rows.indices])
         one_hot = F.one_hot(self.labels[index], self.num_classes).float()  # (B, K)
         probs = (1 - self.label_smoothing) * one_hot + self.label_smoothing / self.num_classes
         tasks = {name: aims[index] for name, aims in self.tasks.items()}
@@ -93,14 +94,14 @@ class ImageBatches(Dataset[Batch]):
                 return mix(batch, self.augment.mixup, self.augment.cutmix)
         return batch
 
-    def image(self, epoch: int, row: int) -> Tensor:
-        """(3, H, W), changed at random as in an epoch."""
+    def image(self, turn: int, row: int) -> Tensor:
+        """(3, H, W), changed at random as in a pass over the rows."""
         augment = self.augment if self.augment is not None and self.augment.changes_pixels else None
         kind = "picture" if augment is not None and augment.crop < 1 else "resized"
         started = self.pixels.take(kind, row, lambda: self.transform.start(self.images[row], augment))
         if augment is None:
             return self.transform.finish(started)
-        view = epoch % self.views if self.views else epoch
+        view = turn % self.views if self.views else turn
         with keyed("augment", self.seed, view, row):
             return self.transform.finish(started, augment)
 
@@ -122,12 +123,13 @@ class ImageData(pl.LightningDataModule):
         fit: crop, stretch or pad.
         augment: random changes of training images; None for none.
         label_smoothing: ε from 0 to 1.
-        views: ways in which a training image is changed, in turn by epoch; None: a new one in each.
+        views: ways in which a training image is changed, in turn by pass over the rows; None: a new one in each.
         sampler: shuffle or balanced, see `choose_order`.
         rows_per_class: rows of a class that share a training batch, as the loss asks; 0: any.
         bootstrap: number of a draw of the training rows with replacement; None: each as it stands.
         batch_size: rows per optimizer step, over all processes and accumulated batches.
         accumulate: batches per optimizer step.
+        epoch_steps: optimizer steps in an epoch; None: one pass over the rows.
         workers: processes that read ahead; 0 for none.
         seed: of order, augmentation and mixing.
         rank: number of this process.
@@ -155,6 +157,7 @@ class ImageData(pl.LightningDataModule):
         bootstrap: int | None = None,
         batch_size: int = 32,
         accumulate: int = 1,
+        epoch_steps: int | None = None,
         workers: int = 0,
         seed: int = 0,
         rank: int = 0,
@@ -195,6 +198,7 @@ class ImageData(pl.LightningDataModule):
                 parts.rows(part),
                 batch_size // accumulate,
                 draw=draw(seed, bootstrap) if part == "train" else None,
+                stretch=epoch_steps * accumulate if epoch_steps and part == "train" else None,
                 seed=seed,
                 rank=rank,
                 world=world,
@@ -211,13 +215,27 @@ class ImageData(pl.LightningDataModule):
             self._training.pixels = self._plain.pixels = KeptPixels(room)
 
     def load(self, view: str, row: int) -> Tensor:
-        """(3, H, W) of a row: changed as in the epoch that `view` names, or as it is ("")."""
+        """(3, H, W) of a row: changed as in the pass that `view` names, or as it is ("")."""
         return self._training.image(int(view), row) if view else self._plain.image(0, row)
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
         return -(-len(self._samplers["train"]) // self.accumulate)
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Training batches in which every row comes once."""
+        return self._samplers["train"].per_pass
+
+    @property
+    def epochs_per_pass(self) -> int:
+        """Epochs until every training row has come once."""
+        return -(-self.batches_per_pass // len(self._samplers["train"]))
+
+    def turns(self, start: int, end: int) -> range:
+        """Passes over the training rows of which epochs `start` to `end` - 1 take something."""
+        return self._samplers["train"].turns(start, end)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled by (seed, epoch), augmented, labels smoothed and mixed as asked for."""
@@ -232,7 +250,10 @@ class ImageData(pl.LightningDataModule):
     def several_orders(self, orders: Sequence[tuple[int, int | None]]) -> DataLoader:
         """As `train_dataloader`, for several (seed, bootstrap) at once: B rows of the first, B of the second …"""
         own = self._samplers["train"]
-        each = [BatchRows(own.rows, own.batch_rows, draw=self._draw(*order), seed=order[0]) for order in orders]
+        each = [
+            BatchRows(own.rows, own.batch_rows, draw=self._draw(*order), stretch=own.stretch, seed=order[0])
+            for order in orders
+        ]
         return self._loader(self._training, SeveralOrders(each))
 
     def weigh(self, weights: Tensor) -> None:

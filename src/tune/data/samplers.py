@@ -17,18 +17,19 @@ from tune.data.seeds import seed_of
 from tune.errors import ConfigError
 
 Draw = Callable[[torch.Generator], np.ndarray]
-"""Rows of an epoch, (N,), drawn from a generator."""
+"""Rows of a pass, (N,), drawn from a generator."""
 
 SamplerName = Literal["shuffle", "balanced"]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One batch to be made: number ``number`` of epoch ``epoch``, of these rows of the table."""
+    """One batch to be made: number ``number`` of epoch ``epoch``, of these rows of the table, in pass ``turn``."""
 
     epoch: int
     number: int
     indices: tuple[int, ...]
+    turn: int
 
 
 @final
@@ -39,10 +40,15 @@ class BatchRows(Sampler[Rows]):
     r + w, r + 2w … of each. All processes have equally many batches. A last batch of less than two rows per process
     joins the one before it, because batch normalisation needs two rows and no process may be without.
 
+    An epoch is one pass over the rows, or a stretch of so many batches: then the passes follow each other without end,
+    and epoch e takes the batches from ``e * stretch`` on, which may be a part of a pass, or several. The order of a
+    pass depends on (seed, pass) alone, so that a stretch can be begun without those before it.
+
     Args:
         rows: (N,) rows of the table.
         batch_rows: rows of a batch over all processes, a multiple of ``world``.
-        draw: the rows of an epoch, from a generator that (seed, epoch) decides; None: `rows` as they stand.
+        draw: the rows of a pass, from a generator that (seed, pass) decides; None: `rows` as they stand.
+        stretch: batches of an epoch; None: those of one pass.
         seed: of the order.
         rank: number of this process.
         world: number of processes.
@@ -57,6 +63,7 @@ class BatchRows(Sampler[Rows]):
         batch_rows: int,
         *,
         draw: Draw | None = None,
+        stretch: int | None = None,
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -66,6 +73,7 @@ class BatchRows(Sampler[Rows]):
         self.rows = np.asarray(rows)
         self.batch_rows = batch_rows
         self.draw = draw
+        self.stretch = stretch
         self.seed = seed
         self.rank = rank
         self.world = world
@@ -75,16 +83,33 @@ class BatchRows(Sampler[Rows]):
         """Lightning calls this before every epoch."""
         self.epoch = epoch
 
-    def __len__(self) -> int:
+    @property
+    def per_pass(self) -> int:
+        """Batches in a pass over the rows."""
         return len(self._starts())
 
+    def turns(self, start: int, end: int) -> range:
+        """Passes, counted from 0, of which epochs `start` to `end` - 1 take something."""
+        return range(start * len(self) // self.per_pass, -(-end * len(self) // self.per_pass))
+
+    def __len__(self) -> int:
+        return self.stretch or self.per_pass
+
     def __iter__(self) -> Iterator[Rows]:
-        epoch, rows = self.epoch, self.rows
-        if self.draw is not None:
-            rows = self.draw(torch.Generator().manual_seed(seed_of("order", self.seed, epoch)))
+        epoch, turn, rows = self.epoch, -1, self.rows
         starts = self._starts()
-        for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(rows)], strict=False)):
-            yield Rows(epoch, number, tuple(rows[start:end][self.rank :: self.world].tolist()))
+        ends = [*starts[1:], len(rows)]
+        for number in range(len(self)):
+            now, place = divmod(epoch * len(self) + number, len(starts))
+            if now != turn:
+                turn, rows = now, self._order(now)
+            chosen = rows[starts[place] : ends[place]][self.rank :: self.world]
+            yield Rows(epoch, number, tuple(chosen.tolist()), turn)
+
+    def _order(self, turn: int) -> np.ndarray:
+        if self.draw is None:
+            return self.rows
+        return self.draw(torch.Generator().manual_seed(seed_of("order", self.seed, turn)))
 
     def _starts(self) -> list[int]:
         starts = list(range(0, len(self.rows), self.batch_rows))
@@ -114,7 +139,7 @@ class SeveralOrders(Sampler[Rows]):
     def __iter__(self) -> Iterator[Rows]:
         for together in zip(*self.orders, strict=True):
             first = together[0]
-            yield Rows(first.epoch, first.number, tuple(row for rows in together for row in rows.indices))
+            yield Rows(first.epoch, first.number, tuple(row for rows in together for row in rows.indices), first.turn)
 
 
 def choose_order(

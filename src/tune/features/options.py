@@ -17,8 +17,8 @@ class CacheOptions:
             numbers are the same; ``require`` refuses a run that cannot use the cache.
         dir: folder of the cache; by default `$XDG_CACHE_HOME/tune` or `~/.cache/tune`.
         max_gb: what the whole cache may take, 10^9 bytes each; what was not used for longest goes first.
-        views: ways in which a training image is changed at random; epoch e uses number e mod views, cached or not. By
-            default every epoch has its own.
+        views: ways in which a training image is changed at random; pass e over the rows uses number e mod views, cached
+            or not. By default every pass has its own.
     """
 
     mode: Literal["auto", "never", "require"] = "auto"

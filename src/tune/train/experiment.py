@@ -219,9 +219,9 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     prepared.learner.load_state_dict(best["state_dict"], strict=False)
     result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
     result["threshold"] = keep.best["threshold"]
-    if regularize.l1:
+    if regularize.l1 or regularize.l2:
         result["weights_at_zero"] = zeros = share_at_zero(w for w in prepared.network.parameters() if w.requires_grad)
-        say(f"l1        {100 * zeros:.1f} % of the weights that train are at zero (|w| < 1e-4)")
+        say(f"weights   {100 * zeros:.1f} % of those that train are at zero (|w| < 1e-4)")
     if len(prepared.parts.test):
         trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
         result = _with_test(result, prepared, run_dir, {k: float(v) for k, v in trainer.callback_metrics.items()})

@@ -42,6 +42,7 @@ class FrozenPart:
         parts: rows that train, validate and test.
         views: augmented views of each training image; 0: training images are not changed at random.
         epochs: of the run.
+        turns: passes over the training rows of which some epochs take something.
         encoders: the frozen part of each phase, None where there is none or it cannot be cut off.
         rows: what the encoders say of the rows, for the phases in which that is kept.
         notes: why something is not cut off or not kept, as parts of sentences.
@@ -53,6 +54,7 @@ class FrozenPart:
     parts: Parts
     views: int
     epochs: int
+    turns: Callable[[int, int], range]
     encoders: list[Encoder | None]
     rows: list[FrozenRows | None]
     notes: list[str] = field(default_factory=list)
@@ -109,8 +111,8 @@ class FrozenPart:
     def wanted(self, number: int) -> list[tuple[str, list[int]]]:
         """What a phase asks of the frozen part: images as they are (""), then each augmented view."""
         end = self.phases[number + 1].start_epoch if number + 1 < len(self.phases) else self.epochs
-        epochs = range(self.phases[number].start_epoch, end) if self.views else ()
-        views = dict.fromkeys(str(epoch % self.views) for epoch in epochs)
+        turns = self.turns(self.phases[number].start_epoch, end) if self.views else ()
+        views = dict.fromkeys(str(turn % self.views) for turn in turns)
         return [("", self.plain), *((view, self.parts.train.tolist()) for view in views)]
 
     def estimate_seconds(self) -> float:
@@ -143,16 +145,16 @@ class FrozenPart:
         """The frozen part of the present phase."""
         return self.encoders[self.phase]
 
-    def take(self, epoch: int | None, index: Tensor) -> Tensor | None:
+    def take(self, epoch: int | None, turn: int, index: Tensor) -> Tensor | None:
         """What crosses the cut (B, N) for rows of the table; None in a phase in which it is not kept.
 
         Args:
-            epoch: of training, which decides the phase and the augmented view; None for images as they are, in the
-                present phase.
+            epoch: of training, which decides the phase; None for images as they are, in the present phase.
+            turn: the pass over the rows, which decides the augmented view.
             index: (B,) rows of the table.
         """
         number = self.phase if epoch is None else _number(self.phases, epoch)
-        rows, view = self.rows[number], "" if epoch is None or not self.views else str(epoch % self.views)
+        rows, view = self.rows[number], "" if epoch is None or not self.views else str(turn % self.views)
         if rows is None:
             return None
         if view and (number, view) not in self.filled:
@@ -200,9 +202,9 @@ def frozen_part(
         ConfigError: if the cache is required and cannot be used.
     """
     options = CacheOptions(**config["cache"])
-    views = (options.views or config["epochs"]) if data.changes_pixels else 0
+    views = (options.views or data.turns(0, config["epochs"]).stop) if data.changes_pixels else 0
     none = [None] * len(phases)
-    part = FrozenPart(phases, data.parts, views, config["epochs"], [*none], [*none])
+    part = FrozenPart(phases, data.parts, views, config["epochs"], data.turns, [*none], [*none])
     if options.views and not views:
         raise ConfigError(Problem("cache.views", "has no effect: augment changes no pixels"))
     if device == "xla" or precision.trainer in ("bf16-true", "64-true"):

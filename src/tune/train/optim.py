@@ -229,4 +229,9 @@ def lbfgs(
     tensors = [tensor for group in params for tensor in group["params"]]
     names = [group["name"] for group in params]  # a loss with parameters of its own stands behind the head
     group = {"params": tensors, "lr": params[-1]["lr"], "name": "head" if "head" in names else names[-1]}
-    return torch.optim.LBFGS([group], max_iter=max_iter, history_size=history, line_search_fn="strong_wolfe")
+    # A line search takes up to 25 looks. By default torch allows 5/4 per move, and one that is cut short may end where
+    # it began, in this step and all that follow.
+    looks = 25 * max_iter + 1
+    return torch.optim.LBFGS(
+        [group], max_iter=max_iter, max_eval=looks, history_size=history, line_search_fn="strong_wolfe"
+    )

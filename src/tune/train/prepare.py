@@ -144,6 +144,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         bootstrap=options.bootstrap,
         batch_size=config["batch_size"],
         accumulate=accumulate,
+        epoch_steps=config["epoch_steps"],
         workers=options.workers,
         seed=config["seed"],
         rank=rank,
@@ -225,7 +226,7 @@ def _try_optimizer(learner: Learner, data: ImageData, rows: int) -> None:
     optimizer = learner.configure_optimizers()
     if isinstance(optimizer, dict):
         optimizer = optimizer["optimizer"]
-    if isinstance(optimizer, torch.optim.LBFGS) and len(data.train_dataloader()) > 1:
+    if isinstance(optimizer, torch.optim.LBFGS) and data.batches_per_pass > 1:
         raise ConfigError(f"batch_size: lbfgs needs all rows in each step: batch_size={rows} or more.")
     learner.plateau = None
 

@@ -93,3 +93,63 @@ def test_two_hundred_trials_are_expanded_and_checked_in_three_seconds(project):
     assert time.perf_counter() - start < 3
     assert len(trials) == 200
     assert not any(problems)
+
+
+CASES = """
+    epochs: 7
+    sweep:
+      cases:
+        small: [freeze=deep, lr=1]
+        large: [freeze=full, lr=2, backbone.weights=none]
+      params:
+        seed: 1,2
+"""
+
+
+def test_cases_set_several_keys_at_once_and_are_crossed_with_params(project):
+    project.write(experiment__s=CASES)
+    assert project.compose("experiment=s").is_sweep
+    trials = project.expand("experiment=s", "batch_size=8,16")
+    found = [(each.cfg["batch_size"], each.choices["case"], each.cfg["lr"], each.cfg["seed"]) for each in trials]
+    cases = [("small", 1), ("large", 2)]
+    assert found == [(rows, *case, seed) for rows, case, seed in itertools.product([8, 16], cases, [1, 2])]
+    assert [trial.choices["freeze"] for trial in trials[:4]] == ["deep", "deep", "full", "full"]
+    assert trials[2].cfg["backbone"]["weights"] == "none"
+    assert trials[0].cfg["backbone"]["weights"] != "none"
+    assert trials[0].overrides == ["experiment=s", "batch_size=8", "freeze=deep", "lr=1", "seed=1"]
+    assert trials[0].swept == ["batch_size=8", "freeze=deep", "lr=1", "seed=1"]
+    assert not any(trial.is_sweep for trial in trials)
+    assert not any(check(trial, ConfigTree()) for trial in project.expand("experiment=s", "data=synthetic"))
+
+
+def test_the_command_line_wins_over_a_case_and_equal_cases_become_one(project):
+    project.write(experiment__s=CASES)
+    trials = project.expand("experiment=s", "lr=5", "seed=0")
+    assert [(trial.cfg["lr"], trial.choices["freeze"]) for trial in trials] == [(5, "deep"), (5, "full")]
+    (trial,) = project.expand("experiment=s", "lr=5", "seed=0", "freeze=mid", "backbone.weights=package")
+    assert (trial.choices["freeze"], trial.choices["case"]) == ("mid", "small")
+
+
+@pytest.mark.parametrize(
+    ("cases", "said"),
+    [
+        ("{a: ['lr=1,2']}", "lr has several values; a case is one run"),
+        ("{a: [seed=3]}", "seed is in sweep.params too"),
+        ("{a: [experiment=quickstart]}", "experiment cannot be set in a case"),
+        ("{a: [sweep.jobs=2]}", "sweep.jobs cannot be set in a case"),
+        ("{a: ['lr=(']}", "lr: cannot be read"),
+        ("{a: lr=1}", "must be a list of words"),
+        ("{a: [1]}", "must be a list of words"),
+    ],
+)
+def test_a_case_that_cannot_be_is_reported_by_its_name_where_it_stands(project, cases, said):
+    project.write(experiment__s=f"sweep:\n  cases: {cases}\n  params:\n    seed: 1,2\n")
+    (problem, *_) = project.expand("experiment=s", "data=synthetic")[0].problems
+    assert (problem.key, problem.where) == ("sweep.cases.a", "conf/experiment/s.yaml:2")
+    assert said in problem.text
+
+
+def test_a_key_of_a_case_that_nothing_takes_is_reported(project):
+    project.write(experiment__s="sweep:\n  cases:\n    a: [lerning_rate=1]\n")
+    (trial,) = project.expand("experiment=s", "data=synthetic")
+    assert [problem.key for problem in check(trial, ConfigTree())] == ["lerning_rate"]

@@ -44,7 +44,7 @@ def batches(table, augment, room):
 def test_what_is_kept_changes_no_pixel(table, name, room):
     plain, kept = batches(table, AUGMENTS[name], 0), batches(table, AUGMENTS[name], room)
     for epoch in (0, 1, 0, 2):
-        rows = Rows(epoch, 0, (5, 0, 3, 1, 2, 4))
+        rows = Rows(epoch, 0, (5, 0, 3, 1, 2, 4), epoch)
         assert torch.equal(plain[rows].images, kept[rows].images)
     assert kept.pixels.num_bytes <= room
 
@@ -55,11 +55,11 @@ def test_a_file_is_opened_once(table, name, monkeypatch):
     monkeypatch.setattr(transforms, "open_image", lambda path: opened.append(path) or Image.open(path))
     made = batches(table, AUGMENTS[name], 10**9)
     for epoch in range(3):
-        made[Rows(epoch, 0, tuple(range(6)))]
+        made[Rows(epoch, 0, tuple(range(6)), epoch)]
     assert opened == table.images
 
 
 def test_grey_takes_a_third(table):
     made = batches(table, None, 10**9)
-    made[Rows(0, 0, tuple(range(6)))]
+    made[Rows(0, 0, tuple(range(6)), 0)]
     assert made.pixels.num_bytes == 3 * 16 * 16 * (1 + 3)

@@ -101,3 +101,44 @@ def test_several_seeds_side_by_side_are_each_as_alone():
         assert together.indices == sum(alone, ())
         assert (together.epoch, together.number) == (3, number)
     assert len(several) == len(orders[0])
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("world", [1, 2])
+def test_stretches_one_after_another_are_the_passes_cut_elsewhere(stretch, world):
+    rows = np.arange(21)
+    whole = BatchRows(rows, 4, draw=each_once(rows), seed=5, world=world)
+    cut = BatchRows(rows, 4, draw=each_once(rows), seed=5, world=world, stretch=stretch)
+    expected, found = [], []
+    for turn in range(7):
+        whole.set_epoch(turn)
+        expected += [batch.indices for batch in whole]
+    for epoch in reversed(range(len(expected) // stretch)):  # each can be begun without those before it
+        cut.set_epoch(epoch)
+        found[:0] = [(batch.epoch, batch.turn, batch.indices) for batch in cut]
+        assert len(cut) == stretch
+    number = len(found)
+    assert [indices for _, _, indices in found] == expected[:number]
+    assert [turn for _, turn, _ in found] == [place // whole.per_pass for place in range(number)]
+    assert [epoch for epoch, _, _ in found] == [place // stretch for place in range(number)]
+
+
+def test_a_whole_pass_of_stretches_has_each_row_once():
+    rows = np.arange(30)
+    sampler = BatchRows(rows, 7, draw=each_once(rows), stretch=2)  # passes of 5 batches
+    seen: dict[int, list[int]] = {}
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            seen.setdefault(batch.turn, []).extend(batch.indices)
+    assert [sorted(each) for each in seen.values()] == [list(range(30))] * 2
+    assert seen[0] != seen[1]
+
+
+def test_epochs_know_their_passes():
+    sampler = BatchRows(np.arange(10), 2, stretch=3)  # passes of 5 batches
+    for start in range(4):
+        for end in range(start + 1, 6):
+            turns = {batch // 5 for batch in range(3 * start, 3 * end)}
+            assert list(sampler.turns(start, end)) == sorted(turns)
+    assert list(BatchRows(np.arange(10), 2).turns(2, 5)) == [2, 3, 4]

@@ -38,9 +38,38 @@ def test_spread_and_bounds_are_those_of_the_formulas(name):
     assert abs(drawn("he", shape).mean().item()) < 0.001
 
 
-def test_rows_of_an_orthogonal_matrix_are_orthonormal():
-    weight = drawn("orthogonal", (30, 50))
-    assert_close(weight @ weight.T, torch.eye(30), rtol=0, atol=1e-5)
+@pytest.mark.parametrize(
+    ("kind", "keys", "within_one_sd"),
+    [
+        ("uniform", {}, 1 / math.sqrt(3)),
+        ("xavier", {}, 1 / math.sqrt(3)),
+        ("he", {}, math.erf(1 / math.sqrt(2))),
+        ("normal", {"std": 0.3}, math.erf(1 / math.sqrt(2))),
+    ],
+)
+def test_weights_are_spread_evenly_or_by_the_bell_as_promised(kind, keys, within_one_sd):
+    weight = drawn(kind, (400, 300), **keys)
+    found = (weight.abs() < weight.std()).double().mean().item()
+    assert abs(found - within_one_sd) < 4 * math.sqrt(within_one_sd * (1 - within_one_sd) / weight.numel())
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (50, 30), (20, 8, 3, 3), (40, 2, 3, 3)])
+def test_the_shorter_side_of_an_orthogonal_matrix_is_orthonormal(shape):
+    weight = drawn("orthogonal", shape).flatten(1)  # a unit's kernel is its row
+    weight = weight if len(weight) <= weight.shape[1] else weight.T
+    assert_close(weight @ weight.T, torch.eye(len(weight)), rtol=0, atol=1e-5)
+
+
+def test_own_is_what_the_layer_does_itself():
+    torch.manual_seed(0)
+    expected = nn.Conv2d(4, 6, 3)
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3)
+    Init("own").backbone(layer)
+    assert torch.equal(layer.weight, expected.weight)
+    linear = LinearHead(500, 40).linear
+    assert_close(linear.weight.std().item(), 0.01, rtol=0.02, atol=0)
+    assert not linear.bias.any()
 
 
 def test_he_keeps_the_size_of_what_passes_through_relu():

@@ -30,6 +30,13 @@ def test_each_readout_matches_a_loop_over_pixels(kind):
     assert_close(Readout(kind, 4.0, channels_last=True)(maps.permute(0, 2, 3, 1)), torch.tensor(rows))
 
 
+def test_the_generalised_mean_lies_between_average_and_maximum():
+    torch.manual_seed(0)
+    maps = torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    assert_close(Readout("gem", 1.0, False)(maps), Readout("average", 1.0, False)(maps))
+    assert_close(Readout("gem", 2000.0, False)(maps), Readout("max", 1.0, False)(maps), rtol=2e-3, atol=0)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224", "efficientnet_lite0"])
 def test_the_average_is_what_the_model_does_itself(name):
     torch.manual_seed(0)

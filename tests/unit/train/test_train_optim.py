@@ -71,6 +71,94 @@ def test_adam_and_adamw_follow_the_formula(is_decoupled):
     assert_close(run(optim.adamw if is_decoupled else optim.adam, betas=[0.8, 0.99]), w)
 
 
+@pytest.mark.parametrize("make", [optim.adam, optim.adamw])
+def test_amsgrad_divides_by_the_largest_mean_square_so_far(make):
+    w, m, largest = 1.5, 0.0, 0.0
+    for step in range(1, STEPS + 1):
+        g = 2 * w + (0 if make is optim.adamw else DECAY * w)
+        if make is optim.adamw:
+            w -= LR * DECAY * w
+        m = 0.8 * m + 0.2 * g
+        largest = max(largest, g * g)  # the second beta is 0
+        w -= LR * (m / (1 - 0.8**step)) / (math.sqrt(largest) + 1e-8)
+    assert_close(run(make, betas=[0.8, 0.0], amsgrad=True), w)
+    assert run(make, betas=[0.8, 0.0]) != pytest.approx(w, abs=1e-4)
+
+
+def quadratic(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and b of w'Aw / 2 - b'w with positive curvature everywhere."""
+    torch.manual_seed(0)
+    root = torch.randn(size, size, dtype=torch.float64)
+    return root @ root.T + torch.eye(size, dtype=torch.float64), torch.randn(size, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("history", [2, 10])
+def test_lbfgs_goes_where_the_dense_matrix_of_bfgs_points(history):
+    curvature, linear = quadratic(6)
+    weight = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    optimizer = optim.lbfgs([{"params": [weight], "lr": 1.0, "name": "head"}], 1.0, 0.0, max_iter=1, history=history)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = weight @ curvature @ weight / 2 - linear @ weight
+        value.backward()
+        return value
+
+    pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for _ in range(5):
+        start = weight.detach().clone()
+        gradient = curvature @ start - linear
+        inverse = torch.eye(6, dtype=torch.float64)
+        if pairs:  # Nocedal and Wright, eq. 7.20 and 6.17
+            s, y = pairs[-1]
+            inverse *= (s @ y) / (y @ y)
+        for s, y in pairs[-history:]:
+            turn = torch.eye(6, dtype=torch.float64) - torch.outer(y, s) / (y @ s)
+            inverse = turn.T @ inverse @ turn + torch.outer(s, s) / (y @ s)
+        optimizer.step(loss)
+        moved, wanted = weight.detach() - start, -inverse @ gradient
+        assert_close(moved / moved.norm(), wanted / wanted.norm())
+        pairs.append((moved, curvature @ moved))
+
+
+def test_lbfgs_finds_the_best_softmax_regression_that_newton_finds():
+    torch.manual_seed(0)
+    features, labels = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 3
+
+    def value(flat: torch.Tensor) -> torch.Tensor:
+        logits = features @ flat.view(3, 4).T
+        return torch.nn.functional.cross_entropy(logits, labels) + 0.05 * flat.square().sum()
+
+    best = torch.zeros(12, dtype=torch.float64)
+    for _ in range(20):
+        gradient = torch.autograd.functional.jacobian(value, best)
+        best -= torch.linalg.solve(torch.autograd.functional.hessian(value, best), gradient)
+    weight = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True)
+    optimizer = optim.lbfgs([{"params": [weight], "lr": 1.0, "name": "head"}], 1.0, 0.0)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        found = value(weight.flatten())
+        found.backward()
+        return found
+
+    optimizer.step(loss)
+    assert_close(weight.detach().flatten(), best, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("groups", "decay", "told"),
+    [
+        ([{"lr": 1.0}], 0.1, "regularize.l2 is the same"),
+        ([{"lr": 1.0}, {"lr": 0.1}], 0.0, "one rate for all"),
+    ],
+)
+def test_what_lbfgs_cannot_do_is_refused(groups, decay, told):
+    made = [{"params": [torch.zeros(1, requires_grad=True)], "name": "head", **group} for group in groups]
+    with pytest.raises(ConfigError, match=told):
+        optim.lbfgs(made, 1.0, decay)
+
+
 @pytest.mark.parametrize(
     ("make", "keys"),
     [

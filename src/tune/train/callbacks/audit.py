@@ -1,7 +1,8 @@
 """Holds the freeze plan to its word: what is frozen stays, what trains moves.
 
-The start of each phase takes a picture of every parameter and buffer; the end of the phase's first epoch compares.
-One epoch, not one step: a residual block whose last norm starts at zero has no gradient in its first step.
+The start of each phase takes a picture of every parameter and buffer, and once all rows have come (with the phase's
+first epoch, or with later ones where `epoch_steps` makes them shorter) it is compared. Not after one step: a residual
+block whose last norm starts at zero has no gradient in its first step.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class FreezeAudit(Callback):
         self.picture = {}
         if any(phase.start_epoch == trainer.current_epoch for phase in pl_module.phases):
             self.picture = _on_cpu(pl_module)
+            self.until = _last_epoch(trainer, pl_module)
             # Lightning runs callbacks before the module's own hook, which enters the phase.
             phase = next(phase for phase in pl_module.phases if phase.start_epoch == trainer.current_epoch)
             names = {name for layer in phase.trained for name in pl_module.network.layers[layer]}
@@ -55,7 +57,7 @@ class FreezeAudit(Callback):
             self.largest[name] = torch.maximum(self.largest[name], norm) if name in self.largest else norm
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if not self.picture:
+        if not self.picture or trainer.current_epoch < self.until:
             return
         state = _on_cpu(pl_module)
         parameters = {name for name, _ in pl_module.named_parameters()}
@@ -78,8 +80,15 @@ class FreezeAudit(Callback):
             self.say(f"warning: had a gradient, but did not move at a rate of {rate:.1e}: {_listed(stuck)}")
 
 
+def _last_epoch(trainer: Any, module: Any) -> int:
+    """The epoch with which all rows have come since this one began, if the phase and the run last so long."""
+    now = trainer.current_epoch
+    ends = [phase.start_epoch for phase in module.phases if phase.start_epoch > now]
+    return min(now + trainer.datamodule.epochs_per_pass, trainer.max_epochs, *ends) - 1
+
+
 def never_had_a_gradient(names: list[str]) -> str:
-    """What to say of parameters that should train and got no gradient in a whole epoch; empty if there are none."""
+    """What to say of parameters that should train and had no gradient for any row; empty if there are none."""
     text = "it is in the optimizer, but never had a gradient; freeze it by a rule of freeze.rules or use it"
     return f"trainable, but it cannot learn: {_listed(names)}: {text}" if names else ""
 

@@ -14,7 +14,7 @@ _ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemb
 """Keys that no number depends on."""
 
 _NODES = frozenset({"data", "backbone", "head", "init", "freeze", "augment", "cache", "trainer", "transfer"})
-_SAME = _NODES | {"batch_size", "precision", "compile", "objective"}
+_SAME = _NODES | {"batch_size", "epoch_steps", "precision", "compile", "objective"}
 """Keys in which they agree."""
 
 _VECTORS = frozenset({"momentum", "nesterov", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"})

@@ -49,7 +49,7 @@ class FusedLearner(pl.LightningModule):
         assert encoder is not None
         self.encoder = encoder
         self.orders = list(dict.fromkeys(trial.order for trial in trials))
-        self.steps = prepared.data.steps_per_epoch
+        self.steps, self.audited = prepared.data.steps_per_epoch, prepared.data.epochs_per_pass
         device = torch.device({"cuda": "cuda", "mps": "mps"}.get(prepared.device, "cpu"))
         self.heads = StackedHeads(
             [trial.head for trial in trials],
@@ -59,6 +59,7 @@ class FusedLearner(pl.LightningModule):
         self.optimizer = StackedOptimizer(list(self.heads.stacked), [trial.optimizer for trial in trials])
         self.best = self.heads.values()
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.moved: list[Tensor] = []  # largest gradient of each parameter, (K,), until all rows have come
         self._arrange()
 
     def configure_optimizers(self) -> None:
@@ -81,6 +82,7 @@ class FusedLearner(pl.LightningModule):
             alive = torch.tensor(places)
             self.alive = [self.alive[place] for place in places]
             self.heads.keep(alive)
+            self.moved = [largest[alive] for largest in self.moved]
             self.optimizer.keep(list(self.heads.stacked), alive)
 
     def on_train_epoch_start(self) -> None:
@@ -106,7 +108,7 @@ class FusedLearner(pl.LightningModule):
         for parameter in self.heads.stacked:
             parameter.grad = None
         self.manual_backward(total.sum())
-        if self.current_epoch == 0:
+        if self.current_epoch < self.audited:
             for number, parameter in enumerate(self.heads.stacked):
                 assert parameter.grad is not None
                 largest = parameter.grad.flatten(1).abs().amax(dim=1) if parameter.ndim > 1 else parameter.grad.abs()
@@ -176,7 +178,8 @@ class FusedLearner(pl.LightningModule):
             if not bool(torch.isfinite(losses[place])):
                 self._end(trial, "diverged", no_longer_finite(self.current_epoch, ", validation"))
                 continue
-            if self.current_epoch == 0 and (cause := never_had_a_gradient(self._silent(place))):
+            is_judged = self.current_epoch + 1 == min(self.audited, trial.config["epochs"])
+            if is_judged and (cause := never_had_a_gradient(self._silent(place))):
                 self._end(trial, "failed", cause)
                 continue
             row = {"epoch": self.current_epoch + 1, "step": steps_done, "lr": trial.rate(steps_done)}

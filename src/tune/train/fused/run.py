@@ -186,7 +186,7 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float, fa
         return
     result: dict[str, Any] = {"best_epoch": trial.best["epoch"], "metrics": dict(trial.best["metrics"]), **facts}
     result["threshold"] = threshold
-    if trial.regularize.l1:
+    if trial.regularize.l1 or trial.regularize.l2:
         result["weights_at_zero"] = share_at_zero(trial.weights.values())
     if trial.tested is not None:
         index, labels, probs, loss = trial.tested

@@ -10,6 +10,7 @@ shares       threads and GPUs of each trial
 causes       how a trial ended, in words
 lines        what the driver says while it works
 leaderboard  the table at the end and `summary.csv`
+data_size    what a sweep over the share of the training rows says
 
 Nothing here imports torch. The trial function is named by its dotted path and runs in the forked child only.
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 from tune.train.sweep.ledger import canonical, deciding
 
-_REPEATS = ("seed", "data.split.seed", "data.split.fold", "data.bootstrap", "ensemble.member")
+REPEATS = ("seed", "data.split.seed", "data.split.fold", "data.bootstrap", "ensemble.member")
 """Keys that tell repetitions of a trial apart."""
 
 
@@ -133,5 +133,5 @@ def _without_seeds(config: dict[str, Any]) -> str:
 
 
 def _label_without_seeds(row: Row, rows: list[Row]) -> str:
-    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in _REPEATS]
+    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in REPEATS]
     return label(others, rows)
