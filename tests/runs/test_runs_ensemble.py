@@ -182,6 +182,20 @@ def test_a_soup_is_the_average_of_the_weights_that_do_not_make_it_worse(go):
         assert torch.allclose(tensor, expected, atol=1e-6)
 
 
+def test_each_split_and_each_way_to_combine_is_an_ensemble_of_its_own(go):
+    words = ["data.split.seed=0,1", "seed=0,1", "ensemble=average,vote"]
+    code, answer, said = go("run", "-m", *DRAWN, *words)
+    assert code == 0, said
+    assert [each["how"] for each in answer["ensembles"]] == ["average", "vote"] * 2
+    rows = {each["how"]: [] for each in answer["ensembles"]}
+    for each in answer["ensembles"]:
+        assert len(each["members"]) == 2
+        rows[each["how"]].append(tuple(_rows(each["run_dir"], "test")))
+    assert rows["average"] == rows["vote"]
+    assert len(set(rows["vote"])) == 2
+    assert sum("±" in line for line in said.splitlines()) >= 2
+
+
 def test_finished_runs_decide_together(go):
     _, answer, _ = go("run", "-m", *DRAWN, "seed=0,1")
     sweep = Path(answer["sweep_dir"]).name.removeprefix("sweep-")

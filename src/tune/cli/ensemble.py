@@ -84,6 +84,11 @@ def last_job(rows: list[Row], objective: str, allow: list[str], sweep_dir: Path)
     return {"complete": str(best[1]), "allow": allow, "combine": []}
 
 
+def shown_metrics(objective: str) -> tuple[str, ...]:
+    """What the tables of a sweep show beside the objective: the same of the test part first."""
+    return tuple(dict.fromkeys([objective.replace("val/", "test/", 1), "test/accuracy", "test/auroc"]))
+
+
 def tell(rows: list[Row], objective: str, sweep_dir: Path) -> list[dict[str, Any]]:
     """Print what the ensembles of a sweep give; what `--json` says of each."""
     found, told, lines = ensembles(rows, sweep_dir), [], []
@@ -104,6 +109,6 @@ def tell(rows: list[Row], objective: str, sweep_dir: Path) -> list[dict[str, Any
     elif lines:
         print(f"ensembles, in {shown(sweep_dir)}/ensemble-N:")
         as_rows = [each.as_row(number) for number, (each, _) in enumerate(lines, start=1)]
-        for line in table(as_rows, objective, is_maximized(objective), ["test/accuracy", "test/auroc"]):
+        for line in table(as_rows, objective, is_maximized(objective), list(shown_metrics(objective))):
             print(line)
     return told

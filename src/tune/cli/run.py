@@ -132,7 +132,7 @@ def _run_one(asked: argparse.Namespace, composed: Composed) -> int:
 
 
 def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: list[str]) -> int:
-    from tune.cli.ensemble import last_job, tell
+    from tune.cli.ensemble import last_job, shown_metrics, tell
     from tune.train.sweep.driver import Options, Trial, run_sweep
     from tune.train.sweep.ledger import ledger_key, source_digest, sweep_dir_of
 
@@ -162,6 +162,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
             time_limit_s=asked.time_limit,
             retry_failed=asked.retry_failed,
             fail_fast=asked.fail_fast,
+            show=shown_metrics(first["objective"]),
         ),
         say=_say,
         answer=print,

@@ -126,7 +126,7 @@ def _inside(
     composer: _Composer, outer: Composed, changes: list[Change], case: grid.Case, axes: list[Axis]
 ) -> Iterator[tuple[Composed, list[Change]]]:
     """Each point of some axes in a trial and case, with the changes that led to it; the trial itself without either."""
-    if not axes and not case.changes:
+    if not axes and not case.name:
         yield outer, changes
         return
     of_case = [change.text for change in case.changes]

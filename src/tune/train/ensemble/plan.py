@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.config.across.repeats import ensemble_of
+from tune.config.across.repeats import EnsembleOptions, ensemble_of
 from tune.errors import ConfigError, Problem
 from tune.run_dir import read_json
 from tune.train.fused.group import fuse_key
@@ -15,8 +16,6 @@ from tune.train.sweep.ledger import canonical, deciding
 
 if TYPE_CHECKING:
     from tune.train.sweep.leaderboard import Row
-
-_KEYS = {"seed": "seed", "rows": "data.bootstrap", "weights": "ensemble.member"}
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,21 @@ class Ensemble:
         return {"runs": [str(row.run_dir) for row in self.rows], "how": self.how, "folder": str(self.folder)}
 
     def as_row(self, number: int) -> Row:
-        """As a line of a table."""
+        """As a line of a table, under the words that its members share."""
         first = self.rows[0]
-        options = ensemble_of(first.config)
-        own = _KEYS[options.vary] if options.members > 1 else ""
-        words = [word for word in first.overrides if not own or word.lstrip("+").partition("=")[0] != own]
+        words = [word for word in first.overrides if all(word in row.overrides for row in self.rows)]
         metrics = read_json(self.folder / "run.json")["metrics"]
-        return replace(first, number=number, overrides=words, run_dir=self.folder, status="done", metrics=metrics)
+        config = {**first.config, "together": asdict(ensemble_of(first.config))}  # the table knows no `ensemble`
+        return replace(first, number=number, overrides=words, config=config, run_dir=self.folder, metrics=metrics)
 
 
 def ensembles(rows: list[Row], sweep_dir: Path) -> list[Ensemble]:
-    """The ensembles of a sweep: one of all trials, or one for each point of the grid that has members of its own."""
+    """The ensembles of a sweep: of all trials on the same data, or one for each point that has members of its own."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         options = ensemble_of(row.config)
         if options.combine != "none":
-            groups[_shared(row.config) if options.members > 1 else ""].append(row)
+            groups[_shared(row.config)].append(row)
     many = len(groups) > 1
     return [
         Ensemble(
@@ -75,32 +73,43 @@ def refuse_lone_members(configs: list[dict[str, Any]]) -> None:
         ConfigError: if there is one member only, members that nothing combines, or a boosted one that is no head on a
             frozen backbone.
     """
-    options = ensemble_of(configs[0])
-    how, members = options.combine, options.members
-    problems = []
-    if how == "none" and members > 1:
-        problems.append(
-            Problem("ensemble.members", f"{members} members and nothing that combines them: ensemble=seeds")
-        )
-    if (how == "boost") != (options.vary == "weights"):
-        problems.append(Problem("ensemble.vary", "weights belongs to ensemble.combine=boost, and that to it"))
-    folds = len({canonical(config["data"].get("split", {}).get("fold")) for config in configs})
-    if how != "none" and len(configs) < (2 * folds if how == "stack" else 2):
-        text = f"{how} of one member: give several with -m, as in -m ensemble=… head=linear,mlp, or ensemble.members=5"
-        problems.append(Problem("ensemble", text))
-    if how == "boost" and any(fuse_key(config) is None for config in configs):
-        text = "boost weighs the rows for heads on a frozen backbone: freeze=deep, on one device, without mixup"
-        problems.append(Problem("ensemble", text))
+    kinds: dict[EnsembleOptions, list[dict[str, Any]]] = defaultdict(list)
+    for config in configs:
+        kinds[replace(ensemble_of(config), member=None)].append(config)
+    problems = [problem for options, some in kinds.items() for problem in _problems(options, some)]
     if problems:
         raise ConfigError(*problems)
 
 
+def _problems(options: EnsembleOptions, configs: list[dict[str, Any]]) -> Iterator[Problem]:
+    how = options.combine
+    if how == "none" and options.members > 1:
+        text = f"{options.members} members and nothing that combines them: ensemble=seeds"
+        yield Problem("ensemble.members", text)
+    if (how == "boost") != (options.vary == "weights"):
+        yield Problem("ensemble.vary", "weights belongs to ensemble.combine=boost, and that to it")
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for config in configs:
+        groups[_shared(config)].append(config)
+    folds = len({canonical(config["data"].get("split", {}).get("fold")) for config in configs})
+    if how != "none" and min(map(len, groups.values())) < (2 * folds if how == "stack" else 2):
+        text = f"{how} of one member: give several with -m, as in -m ensemble=… head=linear,mlp, or ensemble.members=5"
+        yield Problem("ensemble", text)
+    if how == "boost" and any(fuse_key(config) is None for config in configs):
+        text = "boost weighs the rows for heads on a frozen backbone: freeze=deep, on one device, without mixup"
+        yield Problem("ensemble", text)
+
+
 def _shared(config: dict[str, Any]) -> str:
-    """What the members of one ensemble have in common."""
+    """What the members of one ensemble have in common: the data, and all else where it has members of its own."""
+    options = ensemble_of(config)
     kept = {key: value for key, value in deciding(config).items() if key != "ensemble"}
-    vary = ensemble_of(config).vary
-    if vary == "seed":
+    data = kept["data"]
+    if options.members == 1:
+        split = {key: value for key, value in data.get("split", {}).items() if key != "fold"}
+        kept = {"data": {key: value for key, value in data.items() if key != "bootstrap"} | {"split": split}}
+    elif options.vary == "seed":
         kept.pop("seed")
-    if vary == "rows":
-        kept["data"] = {key: value for key, value in kept["data"].items() if key != "bootstrap"}
-    return canonical(kept)
+    elif options.vary == "rows":
+        kept["data"] = {key: value for key, value in data.items() if key != "bootstrap"}
+    return canonical([asdict(replace(options, member=None)), kept])
