@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tune.cli.main import main
-from tune.config.compose import ConfigTree
+from tune.config.across.repeats import ensemble_of
+from tune.config.compose import ConfigTree, compose
 
 TREE = ConfigTree()
 GROUPS = ("head", "init", "freeze", "augment", "regularize", "loss", "optimizer", "scheduler", "transfer")
@@ -47,3 +48,20 @@ def test_every_option_trains_two_steps(option, tmp_path, monkeypatch, capsys):
     assert answer["metrics"]["val/loss"] > 0
     last = torch.load(Path(answer["run_dir"]) / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] >= 2
+
+
+@pytest.mark.parametrize("option", TREE.options("ensemble"))
+def test_every_ensemble_puts_members_together(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    node = ensemble_of(compose(TREE, ["data=synthetic", f"ensemble={option}"]).cfg)
+    members = ["lr=1e-3,1e-2"] if node.members == 1 else ["ensemble.members=2"]
+    members += ["data.split.folds=2"] if node.combine == "stack" else []
+    words = ["data=synthetic", "data.rows=90", "epochs=1", "trainer=cpu", *SMALL, *members]
+    code = main(["run", "-m", *words, f"ensemble={option}", "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    answer = json.loads(said.out.splitlines()[-1])
+    assert len(answer["trials"]) >= 2
+    together = answer.get("ensembles", [])
+    assert [each["how"] for each in together] == [node.combine] * (node.combine != "none")
+    assert all(each["metrics"]["test/accuracy"] > 0 for each in together)
