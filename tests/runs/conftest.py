@@ -63,3 +63,10 @@ def tune(tmp_path) -> Tune:
 def tiny() -> list[str]:
     """Overrides that make a run of about a second."""
     return list(TINY)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """For runs in this process: an empty folder, and an empty cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

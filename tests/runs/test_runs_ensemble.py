@@ -205,6 +205,9 @@ def test_finished_runs_decide_together(go):
     code, other, _ = go("ensemble", f"{sweep}#1", f"{sweep}#2")
     mean = np.mean([probs_of(trial["run_dir"]) for trial in answer["trials"]], axis=0)
     assert probs_of(other["run_dir"]) == pytest.approx(mean, abs=2e-6)
+    code, _, said = go("ensemble", one["run_dir"], other["run_dir"])
+    assert code == 2
+    assert "is an ensemble itself" in said
 
 
 def test_folds_are_a_sweep_with_one_line_in_the_table(go):
@@ -229,6 +232,7 @@ def test_folds_are_a_sweep_with_one_line_in_the_table(go):
         (["run", *DRAWN, "ensemble=bagging", "ensemble.membres=3"], "Did you mean ensemble.members"),
         (["run", *DRAWN, "data.split.fold=1"], "has no effect without data.split.folds"),
         (["ensemble", "nowhere", "here"], "no such run"),
+        (["ensemble", "nowhere", "here", "--combine", "stak"], "not 'stak'. Did you mean stack?"),
     ],
 )
 def test_an_ensemble_that_cannot_be_is_refused(go, words, said):

@@ -14,13 +14,8 @@ from tune.cli.main import main
 # 58 rows train: a pass is four steps.
 SMALL = ["data=synthetic", "data.rows=90", "backbone.input_size=32", "batch_size=16", "lr=1e-2"]
 
-pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages go to run.log, as for a user
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+# Warnings of other packages go to run.log, as for a user.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
 
 def trained(capsys, *words):

@@ -22,13 +22,8 @@ from tune.data.samplers import resampled
 SMALL = ["data=synthetic", "data.rows=90", "data.noise=0.6", "backbone.input_size=32"]
 FOREST = ["head=sklearn", "head.options={n_estimators: 20}"]
 
-pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages go to run.log, as for a user
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+# Warnings of other packages go to run.log, as for a user.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
 
 def finished(capsys, *words):

@@ -13,13 +13,8 @@ from tune.cli.main import main
 
 SMALL = ["backbone.input_size=32", "batch_size=12", "epochs=3", "lr=1e-2"]
 
-pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages go to run.log, as for a user
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+# Warnings of other packages go to run.log, as for a user.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
 
 def trained(capsys, *words, data=("data=synthetic", "data.rows=90")):

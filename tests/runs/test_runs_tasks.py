@@ -20,13 +20,8 @@ from tune.train.fused.group import fuse_key
 SMALL = ["backbone.input_size=32", "batch_size=16", "epochs=3", "lr=1e-2"]
 TWO = "data.tasks={half:{kind:classification},x:{kind:regression}}"
 
-pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages go to run.log, as for a user
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+# Warnings of other packages go to run.log, as for a user.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
 
 @pytest.fixture

@@ -17,13 +17,8 @@ from tune.data.readers.synthetic import Synthetic
 
 HARD = ["data=synthetic", "data.classes=2", "data.rows=160", "data.noise=0.9", "backbone.input_size=32", "lr=1e-4"]
 
-pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages go to run.log, as for a user
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+# Warnings of other packages go to run.log, as for a user.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
 
 def told(run_dir):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,9 @@ def ensemble(words: list[str]) -> int:
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     asked = parser.parse_args(words)
     if asked.combine not in HOW:
-        hint = nearest(asked.combine, HOW)
-        raise ConfigError(Problem("--combine", f"must be one of {', '.join(HOW)}" + (f"; {hint}?" if hint else "")))
+        close = nearest(asked.combine, list(HOW))
+        hint = f". Did you mean {close[0]}?" if close else ""
+        raise ConfigError(Problem("--combine", f"must be one of {', '.join(HOW)}, not {asked.combine!r}{hint}"))
     run_dirs = list(dict.fromkeys(path for run in asked.runs for path in _runs(run, Path(asked.output))))
     if len(run_dirs) < 2:
         raise ConfigError(Problem("ensemble", f"needs two finished runs or more, not {len(run_dirs)}"))
@@ -42,9 +44,7 @@ def ensemble(words: list[str]) -> int:
     try:
         record = combine(run_dirs, asked.combine, folder)
     except BaseException:
-        for path in folder.rglob("*"):
-            path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
         raise
     print(result_line(record))
     print(f'folder {shown(folder)}     use it: tune.load("{run_id(folder)}")')

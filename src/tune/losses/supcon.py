@@ -3,20 +3,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, final
 
 from pytorch_metric_learning import losses
-from torch import nn
 
-from tune.losses.cross_entropy import beside_cross_entropy
-from tune.losses.interface import SeveralTerms
+from tune.losses.between_rows import BetweenRows
 from tune.ranges import Range
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tune.batch import Batch, Output
-
 
 @final
-class SupCon(SeveralTerms, nn.Module):
+class SupCon(BetweenRows):
     """Cross-entropy, and supervised contrast: each row should find its own class among all rows of the batch.
 
     Term "supcon", in training only: ``strength * mean over rows i of -1/|P(i)| * sum over p in P(i) of
@@ -33,7 +29,7 @@ class SupCon(SeveralTerms, nn.Module):
         rows_per_class: rows of a class that share a batch; the batch size must be a multiple of it.
     """
 
-    shapes_embedding = True
+    term = "supcon"
 
     def __init__(
         self,
@@ -42,13 +38,8 @@ class SupCon(SeveralTerms, nn.Module):
         cross_entropy: Annotated[float, Range("[0, inf)")] = 1.0,
         rows_per_class: Annotated[int, Range("[2, inf)")] = 4,
     ) -> None:
-        super().__init__()
-        self.strength, self.cross_entropy, self.rows_per_class = strength, cross_entropy, rows_per_class
+        super().__init__(strength, cross_entropy, rows_per_class)
         self.pull = losses.SupConLoss(temperature=temperature)
 
-    def terms(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Reads `logits`, `embedding` (B, E), `label_probs`, `labels`, `weights`."""
-        if not self.training:
-            return beside_cross_entropy(self.cross_entropy, output, batch)
-        found = self.pull(output.embedding.float(), batch.labels)
-        return beside_cross_entropy(self.cross_entropy, output, batch, supcon=self.strength * found)
+    def between(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        return self.pull(embedding, labels)

@@ -3,20 +3,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal, final
 
 from pytorch_metric_learning import losses, miners
-from torch import nn
 
-from tune.losses.cross_entropy import beside_cross_entropy
-from tune.losses.interface import SeveralTerms
+from tune.losses.between_rows import BetweenRows
 from tune.ranges import Range
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tune.batch import Batch, Output
-
 
 @final
-class Triplet(SeveralTerms, nn.Module):
+class Triplet(BetweenRows):
     """Cross-entropy, and a margin between rows of the same class and rows of another.
 
     Term "triplet", in training only: ``strength * mean max(0, |a - p| - |a - n| + margin)`` over triplets of a batch
@@ -34,7 +30,7 @@ class Triplet(SeveralTerms, nn.Module):
         rows_per_class: rows of a class that share a batch; the batch size must be a multiple of it.
     """
 
-    shapes_embedding = True
+    term = "triplet"
 
     def __init__(
         self,
@@ -44,15 +40,9 @@ class Triplet(SeveralTerms, nn.Module):
         cross_entropy: Annotated[float, Range("[0, inf)")] = 1.0,
         rows_per_class: Annotated[int, Range("[2, inf)")] = 4,
     ) -> None:
-        super().__init__()
-        self.strength, self.cross_entropy, self.rows_per_class = strength, cross_entropy, rows_per_class
+        super().__init__(strength, cross_entropy, rows_per_class)
         self.miner = miners.TripletMarginMiner(margin=margin, type_of_triplets=triplets)
         self.pull = losses.TripletMarginLoss(margin=margin)
 
-    def terms(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Reads `logits`, `embedding` (B, E), `label_probs`, `labels`, `weights`."""
-        if not self.training:
-            return beside_cross_entropy(self.cross_entropy, output, batch)
-        embedding = output.embedding.float()
-        found = self.pull(embedding, batch.labels, self.miner(embedding, batch.labels))
-        return beside_cross_entropy(self.cross_entropy, output, batch, triplet=self.strength * found)
+    def between(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        return self.pull(embedding, labels, self.miner(embedding, labels))

@@ -72,7 +72,7 @@ def test_a_value_that_only_the_user_can_give_is_asked_for(project):
         ("xyzzy=3", "xyzzy", "There are: data, backbone"),
         ("objective=test/accuracy", "objective", "test rows would flatter"),
         ("objective=val/acuracy", "objective", "must be one of val/accuracy"),
-        ("backbone=resnet5", "backbone", "Did you mean resnet50"),
+        ("backbone=resnet5", "backbone", "Did you mean resnet50 or lenet?"),
         ("experiment=quikstart", "experiment", "Did you mean quickstart?"),
         ("backbone.name=resnet5", "backbone.name", "timm has no model called 'resnet5'. Did you mean resnet50"),
         ("backbone.name=resnet50.a1_in1k", "", ""),

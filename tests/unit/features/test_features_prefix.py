@@ -49,13 +49,19 @@ def in_training(backbone: Backbone, plan: FreezePlan) -> set[str]:
 def used(name: str, size: int | None) -> TimmBackbone:
     """A random backbone whose norms know the images: with the statistics of a new one many explode in eval mode."""
     backbone = TimmBackbone(name, "none", input_size=size)
+    show(backbone, images(backbone, 8))
+    return backbone
+
+
+def show(backbone: nn.Module, batch: torch.Tensor) -> None:
+    """Let the norms know these images, and no others."""
     with torch.no_grad():
         for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = None  # the mean over all batches
+                module.reset_running_stats()
         backbone.train()
-        backbone(images(backbone, 8))
-    return backbone
+        backbone(batch)
 
 
 def images(backbone: Backbone, rows: int = 4) -> torch.Tensor:
@@ -102,14 +108,16 @@ def test_the_parts_give_what_the_whole_gives(name, size, plan):
 
 @pytest.mark.parametrize(("name", "size", "norms"), FAMILIES, ids=[name for name, *_ in FAMILIES])
 def test_folded_norms_give_the_same_but_for_rounding(name, size, norms):
-    backbone = used(name, size).double()
+    backbone = TimmBackbone(name, "none", input_size=size).double()
+    # Images that the norms know: of others a random EfficientNetV2 makes activations that blow every rounding up.
+    batch = images(backbone, 8).double()
+    show(backbone, batch)
     cut = cut_backbone(backbone, in_training(backbone, DEEP))
     assert cut is not None
     assert cut.folded == norms
     assert cut.numel == backbone.feature_dim
-    batch = images(backbone).double()
     with torch.no_grad():
-        assert close(backbone.eval()(batch), cut.suffix(cut.encode(batch)), 1e-8)
+        assert close(backbone.eval()(batch), cut.suffix(cut.encode(batch)), 1e-10)
 
 
 def test_with_everything_trained_there_is_nothing_to_cut():

@@ -40,12 +40,13 @@ class MultiTaskHead(Head):
         feature_dim: int,
         num_classes: int,
         tasks: dict[str, int],
-        hidden: list[Annotated[int, Range("[1, inf)")]] = [],  # noqa: B006 -- read only
+        hidden: list[Annotated[int, Range("[1, inf)")]] | None = None,
         activation: Activation = "relu",
         weights: Literal["fixed", "uncertainty"] = "fixed",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        hidden = hidden or []
         if activation != "relu" and not hidden:
             raise ConfigError("head.activation: has no effect without a hidden layer: head.hidden=[256]")
         self.num_classes, self.outputs, self.weights = num_classes, dict(tasks), weights

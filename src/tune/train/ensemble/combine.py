@@ -81,7 +81,9 @@ def _stack(members: list[Member]) -> tuple[Recipe, Predicted, Predicted | None]:
         places[_without_fold(member.config)].append(place)
     groups = list(places.values())
     if len(groups) < 2:
-        raise ConfigError(Problem("ensemble", "a stack needs two different members or more: -m head=linear,mlp"))
+        raise ConfigError(
+            Problem("ensemble", "a stack needs two different members or more, as -m head=linear,mlp gives")
+        )
     vals = [pooled([members[place] for place in group], "val") for group in groups]
     for group, val in zip(groups, vals, strict=True):
         if not torch.equal(val.index, vals[0].index):

@@ -62,6 +62,8 @@ def read_members(run_dirs: Sequence[Path]) -> list[Member]:
         raise ConfigError(Problem("ensemble", f"needs two members or more, not {len(run_dirs)}"))
     records = [read_json(path / "run.json") for path in run_dirs]
     for path, record in zip(run_dirs, records, strict=True):
+        if "ensemble" in record:
+            raise ConfigError(Problem(run_id(path), "is an ensemble itself; name its members"))
         if record["status"] != "done":
             raise ConfigError(Problem(run_id(path), f"is {record['status']}, not done; leave it out or resume it"))
     members = [_read(path, record) for path, record in zip(run_dirs, records, strict=True)]

@@ -93,7 +93,7 @@ def _problems(options: EnsembleOptions, configs: list[dict[str, Any]]) -> Iterat
         groups[_shared(config)].append(config)
     folds = len({canonical(config["data"].get("split", {}).get("fold")) for config in configs})
     if how != "none" and min(map(len, groups.values())) < (2 * folds if how == "stack" else 2):
-        text = f"{how} of one member: give several with -m, as in -m ensemble=… head=linear,mlp, or ensemble.members=5"
+        text = f"{how} of one member: give several with -m, as in -m ensemble=… lr=1e-3,1e-2, or ensemble.members=5"
         yield Problem("ensemble", text)
     if how == "boost" and any(fuse_key(config) is None for config in configs):
         text = "boost weighs the rows for heads on a frozen backbone: freeze=deep, on one device, without mixup"

@@ -16,7 +16,7 @@ from tune.models.weights_file import WeightsFile, describe
 from tune.train.callbacks.loggers import quiet_lightning
 from tune.train.devices.trainer import build_trainer
 from tune.train.ensemble.members import Member, Predicted
-from tune.train.objective import is_better
+from tune.train.objective import is_better, is_maximized
 from tune.train.prepare import Prepared, prepare
 from tune.train.record import describe_network
 
@@ -75,7 +75,7 @@ def cook(members: Sequence[Member], folder: Path) -> tuple[Predicted, Predicted 
 
 def _rank(member: Member, objective: str) -> float:
     value = float(member.record["metrics"][objective])
-    return -value if is_better(objective, 1.0, 0.0) else value
+    return -value if is_maximized(objective) else value
 
 
 def _take(prepared: Prepared, weights: list[dict[str, Tensor]], chosen: list[int]) -> None:
