@@ -130,6 +130,8 @@ def test_norm_train_lets_the_statistics_of_frozen_norms_move_and_nothing_else(tm
 
 OWN = '''
 import torch
+from tune.transfer.interface import Transfer
+
 
 class Blind(torch.nn.Module):
     """A loss that looks at the features alone, so that the head learns nothing."""
@@ -138,17 +140,11 @@ class Blind(torch.nn.Module):
         return output.features.square().mean() + 0.0 * output.logits.detach().sum()
 
 
-class Meddler:
+class Meddler(Transfer):
     """Fine-tuning that writes into whatever tensor it was told to."""
 
     def __init__(self, tensor: str):
         self.tensor = tensor
-
-    def prepare(self, network, loss):
-        self.loss, self.network = loss, network
-
-    def each_epoch(self, epoch):
-        pass
 
     def terms(self, network, batches, progress):
         with torch.no_grad():

@@ -274,6 +274,11 @@ class ImageData(pl.LightningDataModule):
         sampler = BatchRows(own.rows, own.batch_rows, rank=own.rank, world=own.world)
         return self._loader(self._plain, sampler)
 
+    def seen_rows(self, domain: str) -> DataLoader:
+        """Training rows of a domain as validation sees them; plain data has "target" alone."""
+        assert domain == "target", domain
+        return self.eval_rows("train")
+
     def _loader(self, batches: ImageBatches, sampler: BatchRows | SeveralOrders) -> DataLoader:
         workers = 0 if self._plain.kept is not None and self._plain.kept.is_kept else self.workers
         # An own generator: the loader draws a seed for its workers, which must not move the global one.

@@ -10,7 +10,7 @@ from tune.losses.interface import SeveralTerms
 from tune.losses.mixture import Mixture
 
 
-def refuse_misfit(loss: Any, *, smoothing: float, mixes: bool, embedding_trains: bool) -> None:
+def refuse_misfit(loss: Any, *, smoothing: float, mixes: bool, embedding_trains: bool, transfer: Any = None) -> None:
     """Refuse a loss that would ignore some of what is asked for.
 
     Smoothing and mixing act through `batch.label_probs`; a loss that never reads it would ignore them silently. One
@@ -21,6 +21,7 @@ def refuse_misfit(loss: Any, *, smoothing: float, mixes: bool, embedding_trains:
         smoothing: share of each label that is spread over all classes.
         mixes: whether images are mixed.
         embedding_trains: whether anything in front of the last linear layer ever trains.
+        transfer: the method, if a term of it reads the embedding.
 
     Raises:
         ConfigError: with every reason.
@@ -35,8 +36,16 @@ def refuse_misfit(loss: Any, *, smoothing: float, mixes: bool, embedding_trains:
         name = type(loss).__name__
         if mixes:
             problems.append(Problem("augment", f"{name} compares rows by their labels, and a mixed image has two"))
-        if not embedding_trains:
-            text = f"{name} shapes the embedding (what the last linear layer sees), and nothing in front of it trains"
-            problems.append(Problem("loss", f"{text}. Take head=mlp, or let layers train: freeze=mid, freeze=full"))
+        problems += _needs_embedding("loss", loss, embedding_trains)
+    if transfer is not None:
+        problems += _needs_embedding("transfer", transfer, embedding_trains)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
+
+
+def _needs_embedding(key: str, part: Any, embedding_trains: bool) -> list[Problem]:
+    if embedding_trains:
+        return []
+    name = type(part).__name__
+    text = f"{name} shapes the embedding (what the last linear layer sees), and nothing in front of it trains"
+    return [Problem(key, f"{text}. Take head=mlp, or let layers train: freeze=mid, freeze=full")]

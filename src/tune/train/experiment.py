@@ -31,6 +31,7 @@ from tune.models.interface import FittedHead
 from tune.models.weights_file import WeightsFile, describe
 from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
 from tune.train import screen
+from tune.train.adapt.sight import LearnerSight
 from tune.train.callbacks.audit import FreezeAudit
 from tune.train.callbacks.average import Average
 from tune.train.callbacks.finite import FiniteLoss
@@ -212,6 +213,10 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         root=run_dir,
     )
     prepared.frozen.fill(say)
+    learner = prepared.learner
+    learner.sight = sight = LearnerSight(learner, prepared.data, config["output"])
+    for line in learner.transfer.prepare(sight):
+        say(line)
     resumed = last if job.resume and last.exists() else None
     trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
     best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)

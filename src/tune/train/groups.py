@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def parameter_groups(
-    network: Network, loss: Any, plan: FreezePlan, phases: list[Phase], lr: float, weight_decay: float
+    network: Network, owners: dict[str, Any], plan: FreezePlan, phases: list[Phase], lr: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer: every parameter that trains in some phase, once.
 
     A layer's rate is `lr` times its factor in the plan. Weight decay is for weights with more than one dimension:
-    it would only pull biases and norms towards a meaningless zero. Parameters of the loss learn at `lr`.
+    it would only pull biases and norms towards a meaningless zero. Those of loss and transfer method learn at `lr`.
 
     Returns:
         Groups with params, lr, weight_decay and name (the layer).
@@ -34,8 +34,9 @@ def parameter_groups(
         if layer in ever_trained:
             tensors = [parameters[name] for name in names if name in parameters]
             groups += _with_and_without_decay(layer, tensors, lr * factors[layer], weight_decay)
-    if isinstance(loss, nn.Module):
-        groups += _with_and_without_decay("loss", list(loss.parameters()), lr, 0.0)
+    for name, owner in owners.items():
+        if isinstance(owner, nn.Module):
+            groups += _with_and_without_decay(name, list(owner.parameters()), lr, 0.0)
     return groups
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tune.models.freeze import FreezePlan, Phase
     from tune.models.network import Network
     from tune.train.frozen import FrozenPart
-    from tune.transfer.interface import Transfer
+    from tune.transfer.interface import Sight, Transfer
 
 
 @final
@@ -90,7 +90,7 @@ class Learner(pl.LightningModule):
         self.sums: dict[str, Any] = {}  # of each term times its rows, in this epoch
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.plateau: Any = None
-        transfer.prepare(network, loss)
+        self.sight: Sight | None = None
         self._enter(self.phase)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -115,7 +115,8 @@ class Learner(pl.LightningModule):
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the optimizer, see `parameter_groups`."""
-        return parameter_groups(self.network, self.loss, self.plan, self.phases, self.base_lr, self.weight_decay)
+        owners = {"loss": self.loss, "transfer": self.transfer}
+        return parameter_groups(self.network, owners, self.plan, self.phases, self.base_lr, self.weight_decay)
 
     def on_train_epoch_start(self) -> None:
         """Enter the phase of this epoch."""
@@ -126,7 +127,8 @@ class Learner(pl.LightningModule):
             import torch_xla  # pyright: ignore[reportMissingImports]  # there is no extra for it
 
             torch_xla.manual_seed(seed_of(self.seed, self.current_epoch) % 2**31)
-        self.transfer.each_epoch(self.current_epoch)
+        if self.sight is not None:
+            self.transfer.each_epoch(self.current_epoch, self.sight)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Key every draw of this step."""
@@ -212,11 +214,15 @@ class Learner(pl.LightningModule):
             raise RunError(f"the checkpoint lacks {', '.join(sorted(missing)[:5])}")
 
     def on_fit_start(self) -> None:
+        self.place_frozen()
+        if self.plateau is not None and (state := getattr(self, "_loaded_plateau", None)):
+            self.plateau["scheduler"].load_state_dict(state)
+
+    def place_frozen(self) -> None:
+        """Put the frozen part of every phase on the learner's device."""
         for encoder in self.frozen.encoders if self.frozen is not None else ():
             if encoder is not None:
                 encoder.cut.to(self.device)
-        if self.plateau is not None and (state := getattr(self, "_loaded_plateau", None)):
-            self.plateau["scheduler"].load_state_dict(state)
 
     @property
     def progress(self) -> float:

@@ -42,6 +42,7 @@ from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
 from tune.train.regularize import Regularize
 from tune.train.rows import read_rows
+from tune.transfer.interface import Transfer
 
 
 @dataclass
@@ -151,6 +152,8 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         world=world,
     )
 
+    transfer: Transfer = build(config["transfer"])
+    transfer.refuse(network, loss, data)
     plan: FreezePlan = build(config["freeze"])
     phases = plan.phases(list(network.layers), config["epochs"])
     frozen = frozen_part(config, network, plan, phases, data, contents, precision, device, world)
@@ -162,7 +165,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     learner = Learner(
         network,
         TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss,
-        build(config["transfer"]),
+        transfer,
         penalties_of(
             regularize.l1, regularize.l2, regularize.l2_sp, network, any(p.trained - {"head"} for p in phases)
         ),
@@ -188,6 +191,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         smoothing=regularize.label_smoothing,
         mixes=data.mixes,
         embedding_trains=embedding_trains(network, phases),
+        transfer=transfer if transfer.shapes_embedding else None,
     )
     learner.example_input_array = torch.zeros(1, 3, *backbone.input.size)
     if isinstance(network.head, FittedHead):

@@ -134,9 +134,11 @@ def _audit_rows(prepared: Prepared) -> list[tuple[str, int, str, float, float, s
         if row.layer == "head" and isinstance(prepared.network.head, FittedHead):
             trained = "fitted"
         rows.append((row.layer, row.parameters, trained, *rates.get(row.layer, (0.0, 0.0)), row.norm))
-    if "loss" in rates:
-        count = sum(parameter.numel() for parameter in learner.loss.parameters())
-        rows.append(("loss", count, "from epoch 1", *rates["loss"], "none"))
+    owners: dict[str, Any] = {"loss": learner.loss, "transfer": learner.transfer}
+    for name, owner in owners.items():
+        if name in rates:
+            count = sum(parameter.numel() for parameter in owner.parameters())
+            rows.append((name, count, "from epoch 1", *rates[name], "none"))
     return rows
 
 

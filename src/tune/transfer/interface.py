@@ -1,26 +1,94 @@
-"""The three hooks of a transfer method. To add one: a file here and a YAML in conf/transfer."""
+"""The hooks of a transfer method. To add one: a file here and a YAML in conf/transfer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from tune.batch import Batch
+    from tune.data.module import ImageData
     from tune.losses.interface import Loss
     from tune.models.network import Network
 
 
-class Transfer(ABC):
-    """How knowledge gets from what the backbone knows to the rows at hand."""
+@dataclass(frozen=True)
+class Seen:
+    """What the network says of the training rows of a domain, as they are: no augmentation, eval mode, no gradient.
 
-    def prepare(self, network: Network, loss: Loss) -> None:
-        """Look at the whole run once, before the first step."""
+    Args:
+        index: (N,) rows of the data table, ascending.
+        labels: (N,) true classes; -1 where the run may not know them.
+        features: (N, D).
+        embedding: (N, E).
+        logits: (N, K).
+    """
+
+    index: Tensor
+    labels: Tensor
+    features: Tensor
+    embedding: Tensor
+    logits: Tensor
+
+
+class Sight(Protocol):
+    """What a method may look at besides the batches: the run's data, and what the network says of it now.
+
+    Attributes:
+        data: tables, parts, the transform of the images; `data.weigh` gives rows another weight in the loss.
+        seed: of the training.
+        device: on which the network is.
+        output: folder below which runs are looked for.
+    """
+
+    data: ImageData
+    output: str
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def look(self, domain: str = "target") -> Seen:
+        """Run the network over the training rows of a domain; what is cached of it is not computed again."""
+        ...
+
+
+class Transfer(ABC):
+    """How knowledge gets from what the backbone knows to the rows at hand.
+
+    One that has parameters of its own is an nn.Module besides: they learn at `lr`, stand in the audit as `transfer.*`
+    and in checkpoints, and are no part of the network that is handed on.
+
+    Attributes:
+        shapes_embedding: whether a term reads the features or the embedding, so that something in front of the last
+            linear layer must train.
+    """
+
+    shapes_embedding: bool = False
+
+    def refuse(self, network: Network, loss: Loss, data: ImageData) -> None:
+        """Keep the loss, and look at the run before its folder exists. The place for parameters that need shapes.
+
+        Raises:
+            ConfigError: if the method cannot work here, with every reason.
+        """
         self.loss = loss
 
-    def each_epoch(self, epoch: int) -> None:  # noqa: B027  # a hook that most methods leave empty
+    def prepare(self, sight: Sight) -> list[str]:  # a hook that most methods leave empty
+        """Look at the whole run once, before the first step, with the network as it starts; again when resumed.
+
+        Returns:
+            Lines for the user.
+        """
+        return []
+
+    def each_epoch(self, epoch: int, sight: Sight) -> None:  # noqa: B027  # a hook that most methods leave empty
         """Act before an epoch starts; `epoch` counts from 0."""
 
     @abstractmethod
@@ -29,6 +97,11 @@ class Transfer(ABC):
 
         Args:
             network: the network that trains.
-            batches: one batch per domain; plain data has "target" alone.
+            batches: one batch per domain; plain data has "target" alone, data=domains has "source" as well.
             progress: share of the training that is behind us, 0 to 1.
         """
+
+
+def labelled(batches: dict[str, Batch]) -> Batch:
+    """The batch whose labels the run may know: the source's, or the only one."""
+    return batches["source"] if "source" in batches else batches["target"]

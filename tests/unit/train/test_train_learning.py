@@ -31,7 +31,7 @@ def test_rates_fall_from_the_head_down_by_layer():
 def test_every_parameter_that_trains_is_in_one_group_and_no_other_is():
     for freeze in ("deep", "mid", "full"):
         run = prepared(f"freeze={freeze}", "regularize=weight_decay")
-        groups = parameter_groups(run.network, run.learner.loss, run.plan, run.phases, 0.1, 0.01)
+        groups = parameter_groups(run.network, {"loss": run.learner.loss}, run.plan, run.phases, 0.1, 0.01)
         listed = [id(parameter) for group in groups for parameter in group["params"]]
         assert len(listed) == len(set(listed))
         assert set(listed) == {id(parameter) for parameter in run.network.parameters() if parameter.requires_grad}

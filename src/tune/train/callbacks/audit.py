@@ -45,7 +45,7 @@ class FreezeAudit(Callback):
             phase = next(phase for phase in pl_module.phases if phase.start_epoch == trainer.current_epoch)
             names = {name for layer in phase.trained for name in pl_module.network.layers[layer]}
             self.trained = {f"network.{name}" for name in names}
-            self.trained |= {name for name in self.picture if name.startswith("loss.")}
+            self.trained |= {name for name in self.picture if name.startswith(("loss.", "transfer."))}
             self.largest: dict[str, Tensor] = {}
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:

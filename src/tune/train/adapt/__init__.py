@@ -1,0 +1,1 @@
+"""What a transfer method needs of a run besides its batches."""
