@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.config import gate
+from tune.config.across.domains import closes_source
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
@@ -107,11 +108,14 @@ def check_all(composed: list[Composed], tree: ConfigTree, allow: list[str]) -> l
     for each in composed:
         found = check(each, tree, allow)
         problems |= dict.fromkeys(found)
-        node = json.dumps(each.cfg.get("data"), sort_keys=True)
+        node = json.dumps([each.cfg.get("data"), closes_source(each.cfg)], sort_keys=True)
         if not any(problem.key.startswith(("data", "experiment")) for problem in found) and node not in judged:
-            from tune.train.rows import data_problems  # numpy: 0.1 s that a mistake in the config need not wait for
+            from tune.train.rows import (
+                data_node,
+                data_problems,
+            )  # numpy: 0.1 s that a mistake in the config need not wait for
 
-            judged[node] = data_problems(each.cfg["data"])
+            judged[node] = data_problems(data_node(each.cfg))
             problems |= {
                 Problem(problem.key, problem.text, problem.where or each.origin(problem.key)): None
                 for problem in judged[node][0]

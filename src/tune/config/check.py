@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune.config import files, gate, names, schema
-from tune.config.across import fitted
+from tune.config.across import domains, fitted
 from tune.config.across.tasks import task_objectives, task_problems
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
@@ -66,6 +66,8 @@ class _Checker:
         for problem in task_problems(cfg, self.head_tells_tasks(cfg.get("head"))):
             yield self.problem(problem.key, problem.text)
         yield from fitted.problems(self.composed)
+        for problem in domains.problems(cfg):
+            yield self.problem(problem.key, problem.text)
         for key in [*self.run.parameters, *self.groups]:
             if key not in cfg:
                 yield self.problem(key, "cannot be left out; every run needs it")
@@ -90,7 +92,7 @@ class _Checker:
             yield self.problem(f"{key}._target_", found)
             return
         takes = signature(found)
-        shared = _signature(schema.SHARED[group]) if key == group and group in schema.SHARED else None
+        shared = _signature(schema.SHARED[key]) if key in schema.SHARED else None
         reserved = schema.reserved(group) if key == group else schema.facts(group)
         for name, value in node.items():
             inside = f"{key}.{name}"

@@ -59,14 +59,19 @@ class Run:
     compile: Literal["auto", "always", "never"]
     output: str
     objective: str
+    guard: bool
     threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
     sweep: Sweep
     expected: Expected | None
 
 
 RUN = "tune.config.schema.Run"
-SHARED = {"data": "tune.data.options.DataOptions"}
-"""Groups whose options share keys besides those of the class they name, and the dataclass of these keys."""
+SHARED = {
+    "data": "tune.data.options.DataOptions",
+    "data.source": "tune.data.domains.side.Side",
+    "data.target": "tune.data.domains.side.Side",
+}
+"""Nodes that take keys besides those of the class they name, and the dataclass of these keys."""
 
 WITHOUT_TARGET = {
     "cache": "tune.features.options.CacheOptions",
@@ -78,7 +83,18 @@ WITHOUT_TARGET = {
 MAY_BE_EMPTY = ("logger",)
 """Groups with an option that names no class because it is always on."""
 
-METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss", "recall_at_1", "recall_at_5", "map")
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "f1_macro",
+    "auroc",
+    "loss",
+    "recall_at_1",
+    "recall_at_5",
+    "map",
+    "infomax",
+)
 
 TASK_METRICS = {
     "classification": ("accuracy", "balanced_accuracy", "f1", "f1_macro", "auroc", "loss"),

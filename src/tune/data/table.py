@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,13 +22,15 @@ class Table:
 
     Args:
         names: unique name of each row (relative path, or "row 17"), shown in predictions.
-        labels: (N,) int64, 0 to K-1.
+        labels: (N,) int64, 0 to K-1; -1 in every row of a table without labels.
         classes: K names, in the order of the labels.
-        images: files, or uint8 (N, H, W) grey or (N, H, W, 3) colour.
+        images: files, or uint8 (N, H, W) grey or (N, H, W, 3) colour; a list may hold files and arrays.
         split: (N,) "train", "val", "test", or "" = to be split; None when the data give none.
         group: (N,) rows of equal value stay in one part.
         weights: (N,) float32, importance of each row in the loss.
         columns: (N,) arrays of further facts to stratify or group by, or to learn as tasks.
+        domain: (N,) "source" or "target"; None when the rows are of one.
+        known: (N,) whether the run may know a row's label; None: every one.
         tasks: what is learned of each row beside its label.
         about: what the labels mean, for the first screen ("defective when p > 0.5").
         notes: what the reader left out, one sentence each.
@@ -37,11 +39,13 @@ class Table:
     names: list[str]
     labels: np.ndarray
     classes: list[str]
-    images: list[Path] | np.ndarray
+    images: Sequence[Path | np.ndarray] | np.ndarray
     split: np.ndarray | None = None
     group: np.ndarray | None = None
     weights: np.ndarray | None = None
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    domain: np.ndarray | None = None
+    known: np.ndarray | None = None
     tasks: dict[str, TaskLabels] = field(default_factory=dict)
     about: str = ""
     notes: tuple[str, ...] = ()
@@ -53,6 +57,16 @@ class Table:
     def num_classes(self) -> int:
         """K."""
         return len(self.classes)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its rows have labels at all."""
+        return not len(self) or bool((self.labels >= 0).all())
+
+    @property
+    def seen_labels(self) -> np.ndarray:
+        """(N,) labels, -1 where the run may not know them."""
+        return self.labels if self.known is None else np.where(self.known, self.labels, -1)
 
     def column_names(self) -> list[str]:
         """Names that `column` knows."""
@@ -67,9 +81,9 @@ class Table:
         return self.columns[name]
 
     def class_counts(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """(K,) rows of each class, of the whole table or of some rows."""
+        """(K,) rows of each class, of the whole table or of some rows; those without a label are not counted."""
         labels = self.labels if rows is None else self.labels[rows]
-        return np.bincount(labels, minlength=self.num_classes)
+        return np.bincount(labels[labels >= 0], minlength=self.num_classes)
 
     def take(self, rows: np.ndarray) -> Table:
         """The same table with these rows only, in this order; classes are kept even when one has no row left."""
@@ -86,6 +100,8 @@ class Table:
             split=some(self.split),
             group=some(self.group),
             weights=some(self.weights),
+            domain=some(self.domain),
+            known=some(self.known),
             columns={name: values[rows] for name, values in self.columns.items()},
             tasks={name: labels.take(rows) for name, labels in self.tasks.items()},
         )
@@ -100,7 +116,8 @@ class Table:
         _add_texts(digest, self.names)
         _add_texts(digest, self.classes)
         digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).tobytes())
-        columns = {"split": self.split, "group": self.group, "weights": self.weights, **self.columns}
+        given = {"split": self.split, "group": self.group, "weights": self.weights, "domain": self.domain}
+        columns = {**given, **self.columns}
         for name, values in columns.items():
             if values is not None:
                 _add_texts(digest, [name, *map(str, values.tolist())])
@@ -108,7 +125,11 @@ class Table:
             digest.update(str(self.images.shape).encode())
             digest.update(np.ascontiguousarray(self.images).data)
         else:
-            digest.update(np.array([_size_and_time(path) for path in self.images], dtype=np.int64).tobytes())
+            files = [_size_and_time(image) for image in self.images if isinstance(image, Path)]
+            digest.update(np.array(files, dtype=np.int64).tobytes())
+            for image in self.images if len(files) < len(self) else ():
+                if not isinstance(image, Path):
+                    digest.update(np.ascontiguousarray(image).data)
         return digest.hexdigest()
 
 

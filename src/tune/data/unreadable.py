@@ -34,8 +34,9 @@ def drop_unreadable(
     """
     if isinstance(table.images, np.ndarray):
         return table, []
-    rows = [row for row, path in enumerate(table.images) if path not in known]
-    bad = [(rows[i], reason) for i, reason in unreadable([table.images[row] for row in rows], workers)]
+    files = {row: path for row, path in enumerate(table.images) if isinstance(path, Path) and path not in known}
+    rows = list(files)
+    bad = [(rows[i], reason) for i, reason in unreadable(list(files.values()), workers)]
     listed = [(table.names[row], reason) for row, reason in bad]
     if mode == "error" and bad:
         problems = [Problem(str(table.images[row]), reason) for row, reason in bad[:_SHOWN]]

@@ -160,7 +160,7 @@ def load_run(run_dir: Path, allow: Sequence[str] = (), known: dict[str, Backbone
     tasks = {name: Task(**task) for name, task in description["tasks"].items()}
     facts = {"feature_dim": description["feature_dim"], "num_classes": len(description["classes"]), "dropout": 0.0}
     outputs = {name: task.num_outputs for name, task in tasks.items()}
-    network = Network(backbone, build(description["head"], **facts, tasks=outputs))
+    network = Network(backbone, build(description["head"], **facts, tasks=outputs), aligned=description["aligned"])
     load_weights(run_dir, network)
     spec = description["input"]
     transform = InputTransform(spec["size"], spec["mean"], spec["std"], spec["interpolation"], spec["fit"])

@@ -72,6 +72,20 @@ def _areas(scores: Tensor, positive: Tensor) -> Tensor:
     return (ranks - positives**2 / 2) / (positives * (len(positive) - positives))
 
 
+def infomax(probs: Tensor) -> float:
+    """Mutual information of rows and predicted classes, nats, 0 to ln K: rows are decided, and not all alike.
+
+    ``H(mean p) - mean H(p)``; needs no label. It prefers classes of equal size, so it misleads where they are not.
+
+    Source: Bridle et al. 1991, "Unsupervised classifiers, mutual information and 'phantom targets'", eq. 11. The same.
+
+    Args:
+        probs: (N, K).
+    """
+    p, mean = probs.double(), probs.double().mean(dim=0)
+    return float(torch.special.entr(mean).sum() - torch.special.entr(p).sum(dim=1).mean())
+
+
 def confusion_matrix(probs: Tensor, labels: Tensor, threshold: float | None = None) -> Tensor:
     """(K, K) int64, true class by predicted class."""
     return tm.multiclass_confusion_matrix(decide(probs, threshold), labels, probs.shape[1])
@@ -105,6 +119,6 @@ def tell(
     return result | {
         "metrics": result["metrics"] | named | {"test/loss": loss},
         "intervals": between,
-        "counts": {part: len(parts.rows(part)) for part in ("train", "val", "test")},
+        "counts": {"train": len(parts.train), "val": len(parts.val), "test": len(labels)},
         "confusion": confusion_matrix(probs, labels, threshold).tolist(),
     }

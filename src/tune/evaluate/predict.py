@@ -77,6 +77,8 @@ def write_predictions(
     predicted = decide(probs, threshold).tolist()
     rows = zip(index.tolist(), labels.tolist(), predicted, probs.tolist(), strict=True)
     for row, label, guess, p in rows:
-        writer.writerow([row, names[row], classes[label], classes[guess], *(f"{value:.6f}" for value in p)])
+        writer.writerow(
+            [row, names[row], classes[label] if label >= 0 else "", classes[guess], *(f"{value:.6f}" for value in p)]
+        )
     path.parent.mkdir(exist_ok=True)
     atomic_write(path, text.getvalue())

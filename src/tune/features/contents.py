@@ -36,7 +36,8 @@ class Contents:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not isinstance(table.images, np.ndarray):
-                self._of = dict(zip(table.images, digests.file_digests(table.images, self.folder), strict=True))
+                files = [image for image in table.images if isinstance(image, Path)]
+                self._of = dict(zip(files, digests.file_digests(files, self.folder), strict=True))
         except OSError as error:
             self.trouble = f"{self.folder} cannot be used: {error.strerror}"
 
@@ -44,7 +45,10 @@ class Contents:
         """sha256 of the content of each row's image."""
         if isinstance(table.images, np.ndarray):
             return digests.array_digests(table.images)
-        return [self._of[path] for path in table.images]
+        return [
+            self._of[image] if isinstance(image, Path) else digests.array_digests(image[None])[0]
+            for image in table.images
+        ]
 
     def readable(self) -> set[Path]:
         """Files that were decoded to the end before, and are what they were then."""
@@ -55,4 +59,6 @@ class Contents:
         """Remember that the files of a table were decoded to the end."""
         if self._of:
             with suppress(OSError):  # then they are decoded again next time
-                digests.note_readable(self.folder, self.digests(table))
+                digests.note_readable(
+                    self.folder, [self._of[image] for image in table.images if isinstance(image, Path)]
+                )

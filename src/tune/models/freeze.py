@@ -70,6 +70,7 @@ class FreezePlan:
         self.head_epochs, self.parts, self.part_epochs = head_epochs, parts, part_epochs
         self.backbone_lr, self.decay = backbone_lr, decay
         self.norm: Literal["eval", "train"] = norm
+        self.keeps_head = False  # set by the run where a transfer method asks for it
 
     def phases(self, layers: Sequence[str], epochs: int) -> list[Phase]:
         """Work the plan out for a network's layers (the last is "head") and a number of epochs.
@@ -108,6 +109,12 @@ class FreezePlan:
             chosen = layers_above_cut(self.cut, [layer for layer in layers if layer != "head"]) | {"head"}
         else:
             chosen = frozenset(layers)
+        if self.keeps_head:
+            chosen -= {"head"}
+            if not chosen:
+                raise ConfigError(
+                    "freeze: transfer keeps the head as it is, and nothing else trains. Take freeze=full."
+                )
         if not chosen:
             raise ConfigError("freeze.rules: nothing trains. Give at least the head: {head: trained, '*': frozen}.")
         return chosen

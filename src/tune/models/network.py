@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tune.batch import Output
+from tune.models.align import Align
 from tune.models.heads.dropout import KeyedDropout
 
 if TYPE_CHECKING:
@@ -26,18 +27,34 @@ class Network(nn.Module):
     Attributes:
         layers: the backbone's, then "head"; names of parameters and buffers are those of the network.
         frozen_dtype: when set, a backbone that is frozen as a whole runs in this dtype and without gradients.
+        align: what moves the target's features towards the source's, where a transfer method has one.
+        domain: whose rows come in; only those of the target are moved.
         suffix: (B, N), whether in training → features (B, D): the backbone behind the part of it that is frozen.
     """
 
-    def __init__(self, backbone: Backbone, head: Head) -> None:
+    def __init__(self, backbone: Backbone, head: Head, *, aligned: bool = False) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
         self.frozen_dtype: torch.dtype | None = None
+        self.align = Align(backbone.feature_dim) if aligned else None
+        self.domain = "target"
         self.suffix: Callable[[Tensor, bool], Tensor] | None = None
         self.layers = {layer: [f"backbone.{name}" for name in names] for layer, names in backbone.layers.items()}
         tensors = [*head.named_parameters(), *head.named_buffers()]
         self.layers["head"] = [f"head.{name}" for name, _ in tensors]
+        if self.align is not None:
+            self.layers["head"] += [f"align.{name}" for name, _ in self.align.named_buffers()]
         self._dropouts = [module for module in self.modules() if isinstance(module, KeyedDropout)]
+
+    @property
+    def embedding_dim(self) -> int:
+        """E, the number of inputs of the last linear layer."""
+        was_training, weight = self.head.training, next(self.head.parameters(), torch.zeros(()))
+        self.head.eval()
+        with torch.no_grad():
+            embedding, _ = self.head(weight.new_zeros(2, self.backbone.feature_dim))
+        self.head.train(was_training)
+        return embedding.shape[1]
 
     def set_step(self, seed: int, step: int) -> None:
         """Key every dropout mask of the next forward pass by (seed, step, number of the dropout layer)."""
@@ -52,7 +69,10 @@ class Network(nn.Module):
         """Embedding and logits of features (B, D)."""
         # Heads in bf16 differ by 8e-3 between a run and the same run in a fused sweep; in fp32 they agree.
         with torch.autocast(features.device.type, enabled=False):
-            embedding, logits = self.head(features)  # (B, E), (B, K)
+            if self.align is not None and self.domain == "target":
+                embedding, logits = self.head(self.align(features))  # (B, E), (B, K)
+            else:
+                embedding, logits = self.head(features)
             tasks = {name: said.float() for name, said in self.head.tasks(embedding).items()}
         return Output(features, embedding, logits.float(), tasks=tasks)
 

@@ -31,6 +31,8 @@ from tune.models.interface import FittedHead
 from tune.models.weights_file import WeightsFile, describe
 from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
 from tune.train import screen
+from tune.train.adapt.beside import with_source
+from tune.train.adapt.guard import guard
 from tune.train.adapt.sight import LearnerSight
 from tune.train.callbacks.audit import FreezeAudit
 from tune.train.callbacks.average import Average
@@ -101,7 +103,7 @@ def execute(job: Job, say: Say) -> Outcome:
     """
     ranks = Ranks(world_size(job.config["trainer"]), follow=lambda run_dir: _follow(job, run_dir))
     try:
-        prepared = prepare(job.config)
+        prepared = prepare(with_source(job.config, say))
         for line in screen.first_screen(prepared, job.config["name"], job.choices):
             say(line)
         run_dir, record = begin(job, prepared)
@@ -220,8 +222,12 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     resumed = last if job.resume and last.exists() else None
     trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
     best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-    prepared.learner.require_all(best["state_dict"])
-    prepared.learner.load_state_dict(best["state_dict"], strict=False)
+    learner.require_all(best["state_dict"])
+    learner.load_state_dict(best["state_dict"], strict=False)
+    for line in learner.transfer.finish(learner.network, sight):
+        say(line)
+    if learner.network.align is not None:
+        weights.write(learner.network)
     result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
     result["threshold"] = keep.best["threshold"]
     if regularize.l1 or regularize.l2:
@@ -232,6 +238,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         result = _with_test(result, prepared, run_dir, {k: float(v) for k, v in trainer.callback_metrics.items()})
         for line in prepared.learner.answers.lines("test"):
             say(line)
+    result |= guard(job.config, learner, run_dir, say)
     if job.record and prepared.rank == 0:
         for path in (run_dir / "checkpoints").iterdir():
             path.unlink()  # a finished trial keeps its result and what it learned, not the state of its optimizer
@@ -245,12 +252,17 @@ def keeps_part(job: Job, prepared: Prepared) -> bool:
 
 def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measured: dict[str, float]) -> dict[str, Any]:
     """Add metrics, intervals, counts and the confusion matrix of the test part; write its predictions."""
-    index, labels, probs = prepared.learner.measured["test"]
+    named = {part: rows for part, rows in prepared.learner.measured.items() if part.startswith("test")}
     if prepared.rank == 0:
-        path = run_dir / "predictions" / "test.csv"
-        names, classes = prepared.table.names, prepared.table.classes
-        write_predictions(path, names, classes, index, labels, probs, result["threshold"])
-        prepared.learner.answers.write(path.parent, "test", names)
+        for part, rows in named.items():
+            path = run_dir / "predictions" / f"{part}.csv"
+            names, classes = prepared.table.names, prepared.table.classes
+            write_predictions(path, names, classes, *rows, result["threshold"])
+            prepared.learner.answers.write(path.parent, "test", names)
+    result["metrics"] |= {name: value for name, value in measured.items() if name.startswith("test_")}
+    if "test" not in named:
+        return result
+    _, labels, probs = named["test"]
     result["metrics"] |= {f"test/{name}": value for name, value in prepared.learner.answers.metrics["test"].items()}
     result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
     return tell(result, prepared.parts, probs, labels, measured["test/loss"], result["threshold"])

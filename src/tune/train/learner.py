@@ -10,7 +10,7 @@ import torch
 
 from tune.data.seeds import seed_device, seed_of
 from tune.errors import RunError
-from tune.evaluate.metrics import measure
+from tune.evaluate.metrics import infomax, measure
 from tune.evaluate.predict import Predictions
 from tune.evaluate.retrieval import retrieval
 from tune.evaluate.tasks import TaskAnswers
@@ -54,6 +54,7 @@ class Learner(pl.LightningModule):
         autocast: dtype of an autocast around each forward pass, where Lightning has none for the device.
         frozen: what runs in front of what trains; None: the network takes images.
         tasks: that are learned beside the label, with what the rows say of them.
+        hides_labels: whether some labels may not be known to the run, as those of a target.
         known: names of the network's tensors that never change and can be had again; checkpoints leave them out.
     """
 
@@ -75,6 +76,7 @@ class Learner(pl.LightningModule):
         autocast: torch.dtype | None = None,
         frozen: FrozenPart | None = None,
         tasks: Mapping[str, TaskLabels] | None = None,
+        hides_labels: bool = False,
         known: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
@@ -85,7 +87,8 @@ class Learner(pl.LightningModule):
         self.seed, self.sam, self.autocast, self.frozen = seed, sam, autocast, frozen
         self.known = {f"network.{name}" for name in known}
         self.strict_loading = False
-        self.predictions, self.embeddings, self.answers = Predictions(), Predictions(), TaskAnswers(tasks or {})
+        self.predictions: dict[str, Predictions] = {}
+        self.embeddings, self.answers, self.hides_labels = Predictions(), TaskAnswers(tasks or {}), hides_labels
         self.measures_retrieval = isinstance(loss, SeveralTerms) and loss.shapes_embedding
         self.sums: dict[str, Any] = {}  # of each term times its rows, in this epoch
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
@@ -178,10 +181,10 @@ class Learner(pl.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, from_there)
 
     def validation_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
-        self._predict(batches["target"])
+        self._predict(batches)
 
     def test_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
-        self._predict(batches["target"])
+        self._predict(batches)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"train/{name}": value for name, value in self._means().items()})
@@ -256,19 +259,41 @@ class Learner(pl.LightningModule):
         means = dict(zip(self.sums, sums / sums[list(self.sums).index("rows")], strict=True))
         return {name: mean for name, mean in means.items() if name != "rows"}
 
-    def _predict(self, batch: Batch) -> None:
-        with self._autocast():
-            output: Output = self.network(self.entering(batch.images))
-        self.predictions.add(batch.index, batch.labels, output.logits, self.loss(output, batch))
-        self.answers.add(batch, output)
-        if self.measures_retrieval:
-            self.embeddings.add(batch.index, batch.labels, output.embedding, output.logits.new_zeros(()))
+    def _predict(self, batches: dict[str, Batch]) -> None:
+        for domain, batch in batches.items():
+            self.network.domain = domain
+            with self._autocast():
+                output: Output = self.network(self.entering(batch.images))
+            is_known = not self.hides_labels or bool((batch.labels >= 0).all())
+            loss = self.loss(output, batch) if is_known else output.logits.new_zeros(())
+            loss = loss * batch.weights.mean() if self.hides_labels else loss  # rows that a method weighs
+            self.predictions.setdefault(domain, Predictions()).add(batch.index, batch.labels, output.logits, loss)
+            if self.network.align is not None and domain == "target":
+                self.network.domain = "unaligned"
+                logits = self.network.judge(output.features).logits
+                self.predictions.setdefault("unaligned", Predictions()).add(batch.index, batch.labels, logits, loss)
+            self.answers.add(batch, output)
+            if self.measures_retrieval and is_known:
+                self.embeddings.add(batch.index, batch.labels, output.embedding, output.logits.new_zeros(()))
+        self.network.domain = "target"
 
     def _measure(self, part: str) -> None:
-        index, labels, probs, loss = self.predictions.gather()
-        self.measured[part] = (index, labels, probs)
-        values = {"loss": loss} | (measure(probs, labels) if bool(torch.isfinite(probs).all()) else {})
+        values: dict[str, float] = {}
+        said, self.predictions = self.predictions, {}
+        for domain, predictions in said.items():
+            index, labels, probs, loss = predictions.gather()
+            is_known, is_finite = bool((labels >= 0).all()), bool(torch.isfinite(probs).all())
+            name = f"{part}_{domain}" if domain == "unaligned" or (part, domain) == ("test", "source") else part
+            if is_known:
+                found = {"loss": loss} | (measure(probs, labels) if is_finite else {})
+                values |= {f"{name}/{metric}": value for metric, value in found.items()}
+            if self.hides_labels and domain == "target" and is_finite:
+                values[f"{name}/infomax"] = infomax(probs)
+            if is_known or name not in self.measured:
+                self.measured[name] = (index, labels, probs)
         if self.measures_retrieval:
-            values |= retrieval(self.embeddings.gather_logits(), labels)
-        values |= self.answers.measure(part, index)
-        self.log_dict({f"{part}/{name}": value for name, value in values.items()}, rank_zero_only=False)
+            found = retrieval(self.embeddings.gather_logits(), self.measured[part][1])
+            values |= {f"{part}/{metric}": value for metric, value in found.items()}
+        index = self.measured[part][0] if part in self.measured else torch.zeros(0)
+        values |= {f"{part}/{metric}": value for metric, value in self.answers.measure(part, index).items()}
+        self.log_dict(values, rank_zero_only=False)

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tune.config.across.domains import closes_source
 from tune.config.build import build
+from tune.data.loading.orders import labelled_counts
 from tune.data.module import ImageData
 from tune.data.options import separate
 from tune.data.seeds import keyed
-from tune.data.splits import Parts, check, split_rows
+from tune.data.splits import Parts
 from tune.data.table import Table
 from tune.data.tasks.columns import standardised
 from tune.data.unreadable import drop_unreadable
-from tune.errors import ConfigError, DataError
+from tune.errors import ConfigError
 from tune.evaluate import retrieval
 from tune.evaluate.threshold import refuse_threshold
 from tune.features.contents import Contents
@@ -33,6 +35,7 @@ from tune.models.freeze import FreezePlan, Phase
 from tune.models.init import Init, refuse_equal_units
 from tune.models.interface import FittedHead, Head
 from tune.models.network import Network
+from tune.train.adapt.beside import as_trained, take_head
 from tune.train.callbacks.loggers import require_package
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
@@ -41,7 +44,7 @@ from tune.train.fitted.refusals import refuse_unfit
 from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
 from tune.train.regularize import Regularize
-from tune.train.rows import read_rows
+from tune.train.rows import data_node, read_rows
 from tune.transfer.interface import Transfer
 
 
@@ -85,15 +88,15 @@ def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts
     Raises:
         DataError: with every problem found.
     """
-    table, split = read_rows(config["data"])
+    table, divide = read_rows(data_node(config))
     contents = Contents(CacheOptions(**config["cache"]), table)
     skipped: list[tuple[str, str]] = []
     if decode:
         table, skipped = drop_unreadable(table, separate(config["data"])[0].unreadable, known=contents.readable())
-        if skipped and (problems := check(table, split)):
-            raise DataError(*problems)
         contents.note_readable(table)
-    parts = split_rows(table, split)
+    if closes_source(config):
+        table = as_trained(table, config)
+    table, parts = divide(table)
     return standardised(table, parts.train), parts, skipped, contents
 
 
@@ -120,7 +123,11 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         init.backbone(backbone)
         refuse_equal_units(backbone)
     outputs = {name: labels.task.num_outputs for name, labels in table.tasks.items()}
-    network = Network(backbone, new_head(config, backbone.feature_dim, classes, outputs))
+    transfer: Transfer = build(config["transfer"])
+    head = new_head(config, backbone.feature_dim, classes, outputs)
+    if transfer.keeps_head:
+        take_head(head, config)
+    network = Network(backbone, head, aligned=transfer.aligns)
     refuse_equal_units(network.head)
     network.frozen_dtype = precision.frozen
     if device != "xla":
@@ -128,7 +135,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
 
     options, _ = separate(config["data"])
     accumulate = config["trainer"].get("accumulate_grad_batches", 1)
-    loss = new_loss(config, network, table.class_counts(parts.train).tolist())
+    loss = new_loss(config, network, labelled_counts(table, parts))
     data = ImageData(
         table,
         parts,
@@ -140,6 +147,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         augment=build(config["augment"]),
         label_smoothing=regularize.label_smoothing,
         views=config["cache"].get("views"),
+        takes_target=transfer.takes_target,
         sampler=options.sampler,
         rows_per_class=loss.rows_per_class if isinstance(loss, SeveralTerms) else 0,
         bootstrap=options.bootstrap,
@@ -152,9 +160,10 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         world=world,
     )
 
-    transfer: Transfer = build(config["transfer"])
-    transfer.refuse(network, loss, data)
+    with keyed("transfer", config["seed"]):
+        transfer.refuse(network, loss, data)
     plan: FreezePlan = build(config["freeze"])
+    plan.keeps_head = transfer.keeps_head
     phases = plan.phases(list(network.layers), config["epochs"])
     frozen = frozen_part(config, network, plan, phases, data, contents, precision, device, world)
     data.use(frozen)
@@ -184,6 +193,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         autocast=precision.autocast,
         frozen=frozen,
         tasks=table.tasks,
+        hides_labels=table.known is not None,
         known=unchanged(network, plan, phases) if backbone.weights_digest else frozenset(),
     )
     refuse_misfit(
@@ -259,7 +269,7 @@ def new_loss(config: dict[str, Any], network: Network, class_counts: list[int]) 
         class_counts=class_counts,
         num_classes=len(class_counts),
         feature_dim=network.backbone.feature_dim,
-        embedding_dim=_embedding(network).shape[1],
+        embedding_dim=network.embedding_dim,
     )
 
 

@@ -130,6 +130,7 @@ def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:
         "threshold": None,  # noted with the weights of the best epoch
         "backbone": config["backbone"] if partial else without_source(config["backbone"]),
         "head": config["head"],
+        "aligned": prepared.network.align is not None,
         "tasks": {name: asdict(labels.task) for name, labels in prepared.table.tasks.items()},
         "feature_dim": backbone.feature_dim,
         "input": {

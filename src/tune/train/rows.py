@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from tune.config.across.domains import DOMAINS, closes_source, is_domains
 from tune.config.build import build
+from tune.data.domains.join import check_sides, split_sides
+from tune.data.domains.side import separate_sides
 from tune.data.options import separate
-from tune.data.splits import Split, check
+from tune.data.readers.domains import Domains
+from tune.data.splits import Parts, check, split_rows
 from tune.data.table import Table
 from tune.data.tasks.columns import given_parts, unlearnable, with_tasks
 from tune.errors import DataError, Problem, TuneError
 
+Divide = Callable[[Table], tuple[Table, Parts]]
+"""Splits rows as a config says, or raises DataError; gives the table with what the run may know of it."""
 
-def read_rows(node: dict[str, Any]) -> tuple[Table, Split]:
+
+def data_node(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The `data` node that a run reads: rows of a target alone where the source must stay closed."""
+    node = cfg["data"]
+    if not closes_source(cfg):
+        return node
+    if is_domains(node):
+        return {**node, "source": None}
+    _, reader = separate(node)
+    options = {key: value for key, value in node.items() if key not in reader}
+    return {"_target_": DOMAINS, "source": None, "target": reader, **options}
+
+
+def read_rows(node: dict[str, Any]) -> tuple[Table, Divide]:
     """Read names and labels of a `data` node, and how they are to be split.
 
     Raises:
         DataError: if there is nothing to read, or the rows cannot be split so.
     """
+    if is_domains(node):
+        return _read_sides(node)
     options, reader = separate(node)
     table = with_tasks(build(reader).read(), options.tasks)
+    if not table.is_labelled:
+        text = "its rows have no labels, so there is nothing to learn from; it can be the target of data=domains"
+        raise DataError(Problem("data", text))
     if problems := check(table, options.split) or unlearnable(table, given_parts(table)):
         raise DataError(*problems)
-    return table, options.split
+    return table, lambda table: (table, split_rows(table, options.split))
+
+
+def _read_sides(node: dict[str, Any]) -> tuple[Table, Divide]:
+    options, rest = separate(node)
+    node, splits = separate_sides(rest, node.get("split", {}))
+    reader: Domains = build(node)
+    table = reader.read()
+    if problems := check_sides(table, splits):
+        raise DataError(*problems)
+
+    def divide(table: Table) -> tuple[Table, Parts]:
+        if problems := check_sides(table, splits):
+            raise DataError(*problems)
+        parts = split_sides(table, splits)
+        return reader.hide(table, parts, options.split.seed), parts
+
+    return table, divide
 
 
 def data_problems(node: dict[str, Any]) -> tuple[list[Problem], str]:

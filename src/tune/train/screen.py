@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tune.data.loading.orders import rows_by_domain
 from tune.data.splits import prevalence
 from tune.data.tasks.columns import labelled
 from tune.models.freeze import audit
@@ -16,6 +17,8 @@ from tune.run_dir import run_id, shown
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tune.data.splits import Parts
+    from tune.data.table import Table
     from tune.train.prepare import Prepared
 
 ROWS_OF_AUDIT = 5
@@ -91,6 +94,8 @@ def _strengths(node: dict[str, Any]) -> str:
 
 def _parts(prepared: Prepared) -> str:
     """Size of each part, and how often the positive class, or each of a few, occurs in it."""
+    if prepared.table.domain is not None:
+        return _domains(prepared.table, prepared.parts)
     table, parts = prepared.table, prevalence(prepared.table, prepared.parts)
     sizes = " / ".join(f"{part.num_rows} {part.part}" for part in parts if part.num_rows)
     shown_classes = [1] if table.num_classes == 2 else range(min(table.num_classes, 4))
@@ -101,6 +106,19 @@ def _parts(prepared: Prepared) -> str:
     more = f", {table.num_classes - 4} more classes" if table.num_classes > 4 else ""
     about = f"  {table.about}" if table.about else ""
     return f"{sizes}{about}   {', '.join(shares)}{more}"
+
+
+def _domains(table: Table, parts: Parts) -> str:
+    """Size of each part of both domains; how often a class occurs in the target is not for the run to know."""
+    rows = {part: rows_by_domain(table, some) for part, some in parts.items()}
+    each = []
+    for domain in ("source", "target"):
+        sizes = [f"{len(some[domain])} {part}" for part, some in rows.items() if domain in some]
+        each += [f"{domain} {' / '.join(sizes)}"] if sizes else []
+    few = int((table.seen_labels[rows["train"]["target"]] >= 0).sum())
+    known = f"{few} labels of the target are known" if few else "no label of the target is known"
+    about = f"  {table.about}" if table.about else ""
+    return f"{', '.join(each)}{about}   {known}"
 
 
 def _tasks(prepared: Prepared) -> list[str]:

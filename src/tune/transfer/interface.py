@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from tune.losses.interface import loss_terms
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tune.batch import Batch
+    from tune.batch import Batch, Output
     from tune.data.module import ImageData
     from tune.losses.interface import Loss
     from tune.models.network import Network
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the network says of the training rows of a domain, as they are: no augmentation, eval mode, no gradient.
+    """What the network says of rows of a domain, as they are: no augmentation, eval mode, no gradient.
 
     Args:
         index: (N,) rows of the data table, ascending.
@@ -54,8 +56,8 @@ class Sight(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def look(self, domain: str = "target") -> Seen:
-        """Run the network over the training rows of a domain; what is cached of it is not computed again."""
+    def look(self, domain: str = "target", part: Literal["train", "val"] = "train") -> Seen:
+        """Run the network over a part of a domain; what is cached of it is not computed again."""
         ...
 
 
@@ -68,9 +70,15 @@ class Transfer(ABC):
     Attributes:
         shapes_embedding: whether a term reads the features or the embedding, so that something in front of the last
             linear layer must train.
+        takes_target: whether batches of the target, without labels, come beside those of the source.
+        aligns: whether `network.align` moves the features of the target.
+        keeps_head: whether the head is that of the run that the weights come from, and stays as it is.
     """
 
     shapes_embedding: bool = False
+    takes_target: bool = False
+    aligns: bool = False
+    keeps_head: bool = False
 
     def refuse(self, network: Network, loss: Loss, data: ImageData) -> None:
         """Keep the loss, and look at the run before its folder exists. The place for parameters that need shapes.
@@ -91,6 +99,14 @@ class Transfer(ABC):
     def each_epoch(self, epoch: int, sight: Sight) -> None:  # noqa: B027  # a hook that most methods leave empty
         """Act before an epoch starts; `epoch` counts from 0."""
 
+    def finish(self, network: Network, sight: Sight) -> list[str]:  # as above
+        """Change the network, which has its best weights now, before it is tested and handed on.
+
+        Returns:
+            Lines for the user.
+        """
+        return []
+
     @abstractmethod
     def terms(self, network: Network, batches: dict[str, Batch], progress: float) -> dict[str, Tensor]:
         """Terms of the training loss by name, each a scalar; their sum is minimised.
@@ -100,6 +116,14 @@ class Transfer(ABC):
             batches: one batch per domain; plain data has "target" alone, data=domains has "source" as well.
             progress: share of the training that is behind us, 0 to 1.
         """
+
+
+def weighted_terms(loss: Loss, output: Output, batch: Batch) -> dict[str, Tensor]:
+    """Terms of the loss, times the mean weight of the batch: over many batches the mean of weighted rows.
+
+    A loss divides by the weights of its batch, so that a batch of light rows would count as much as one of heavy ones.
+    """
+    return {name: value * batch.weights.mean() for name, value in loss_terms(loss, output, batch).items()}
 
 
 def labelled(batches: dict[str, Batch]) -> Batch:

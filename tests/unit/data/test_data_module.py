@@ -11,7 +11,9 @@ from torch.testing import assert_close
 
 from tune.batch import Batch
 from tune.data.augment import Augment
-from tune.data.module import ImageBatches, ImageData
+from tune.data.loading.batches import ImageBatches
+from tune.data.loading.orders import labelled_counts
+from tune.data.module import ImageData
 from tune.data.options import DataOptions, separate
 from tune.data.readers.synthetic import Synthetic
 from tune.data.samplers import Rows
@@ -114,7 +116,7 @@ def test_making_batches_leaves_the_global_generator_alone():
 def test_mixing_depends_on_seed_epoch_and_number_of_the_batch():
     def batch(seed: int, epoch: int, number: int) -> Batch:
         batches = ImageBatches(TABLE, InputTransform((16, 16)), seed=seed, augment=Augment(mixup=1.0))
-        return batches[Rows(epoch, number, (0, 1, 2, 3), epoch)]
+        return batches.batch(Rows(epoch, number, (0, 1, 2, 3), epoch))
 
     assert torch.equal(batch(0, 1, 2).images, batch(0, 1, 2).images)
     for other in (batch(1, 1, 2), batch(0, 2, 2), batch(0, 1, 3)):
@@ -153,7 +155,7 @@ def test_weights_and_class_counts_come_from_the_table():
     module = data(replace(TABLE, weights=weights))
     for batch in epoch_of(module):
         assert batch.weights.tolist() == weights[batch.index.numpy()].tolist()
-    assert module.class_counts == [int((TABLE.labels[PARTS.train] == k).sum()) for k in range(3)]
+    assert labelled_counts(TABLE, PARTS) == [int((TABLE.labels[PARTS.train] == k).sum()) for k in range(3)]
 
 
 class Seen(pl.LightningModule):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tune.data import transforms
 from tune.data.augment import Augment
-from tune.data.module import ImageBatches
+from tune.data.loading.batches import ImageBatches
 from tune.data.pixels import KeptPixels
 from tune.data.samplers import Rows
 from tune.data.table import Table
@@ -45,7 +45,7 @@ def test_what_is_kept_changes_no_pixel(table, name, room):
     plain, kept = batches(table, AUGMENTS[name], 0), batches(table, AUGMENTS[name], room)
     for epoch in (0, 1, 0, 2):
         rows = Rows(epoch, 0, (5, 0, 3, 1, 2, 4), epoch)
-        assert torch.equal(plain[rows].images, kept[rows].images)
+        assert torch.equal(plain.batch(rows).images, kept.batch(rows).images)
     assert kept.pixels.num_bytes <= room
 
 
@@ -55,11 +55,11 @@ def test_a_file_is_opened_once(table, name, monkeypatch):
     monkeypatch.setattr(transforms, "open_image", lambda path: opened.append(path) or Image.open(path))
     made = batches(table, AUGMENTS[name], 10**9)
     for epoch in range(3):
-        made[Rows(epoch, 0, tuple(range(6)), epoch)]
+        made.batch(Rows(epoch, 0, tuple(range(6)), epoch))
     assert opened == table.images
 
 
 def test_grey_takes_a_third(table):
     made = batches(table, None, 10**9)
-    made[Rows(0, 0, tuple(range(6)), 0)]
+    made.batch(Rows(0, 0, tuple(range(6)), 0))
     assert made.pixels.num_bytes == 3 * 16 * 16 * (1 + 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from lightning_fabric.utilities import move_data_to_device
@@ -33,14 +33,14 @@ class LearnerSight:
         """On which the network is."""
         return self.learner.device
 
-    def look(self, domain: str = "target") -> Seen:
-        """What the network says now of the training rows of a domain; it is left in the mode in which it was."""
+    def look(self, domain: str = "target", part: Literal["train", "val"] = "train") -> Seen:
+        """What the network says now of rows of a domain; it is left in the mode in which it was."""
         learner, was_training = self.learner, self.learner.training
         learner.eval()
         learner.place_frozen()
         columns: list[list[torch.Tensor]] = []
         with torch.no_grad():
-            for batches in self.data.seen_rows(domain):
+            for batches in self.data.seen_rows(domain, part):
                 batch = move_data_to_device(batches[domain], learner.device)
                 output = learner.network(learner.entering(batch.images))
                 columns.append([batch.index, batch.labels, output.features, output.embedding, output.logits])

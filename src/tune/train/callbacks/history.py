@@ -30,7 +30,10 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        rate = next(group["lr"] for group in trainer.optimizers[0].param_groups if group["name"] == "head")
+        rates = {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
+        rate = [value for name, value in rates.items() if name not in ("loss", "transfer")][
+            -1
+        ]  # of the head, if it trains
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": rate}
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.rows.append(row)

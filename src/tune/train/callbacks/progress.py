@@ -49,7 +49,7 @@ class Progress(Callback):
         value = float(values.get(objective, float("nan")))
         if not best or is_better(objective, value, best["value"]):
             best = {"value": value, "epoch": trainer.current_epoch + 1}
-        loss = "" if objective == "val/loss" else f"  val/loss {float(values['val/loss']):.3f}"
+        loss = f"  val/loss {float(values['val/loss']):.3f}" if "val/loss" in values and objective != "val/loss" else ""
         self.say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {objective} {value:.3f} "
             f"(best {best['value']:.3f} at {best['epoch']}){loss}  {time.monotonic() - self.started:.1f} s"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tune.config.across.domains import is_domains
 from tune.config.across.fitted import is_fitted
 
 _FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer", "threshold"})
 """Keys in which the trials of a group may differ."""
 
-_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemble"})
+_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemble", "guard"})
 """Keys that no number depends on."""
 
 _NODES = frozenset({"data", "backbone", "head", "init", "freeze", "augment", "cache", "trainer", "transfer"})
@@ -59,6 +60,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
     return (
         config["sweep"].get("fuse", True)
         and not is_fitted(config["head"])
+        and not is_domains(config["data"])
         and freeze.get("rules") == {"head": "trained", "*": "frozen"}
         and not (freeze.keys() - {"_target_", "rules"})
         and not any(config["regularize"].get(key) for key in _ALONE)

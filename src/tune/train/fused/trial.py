@@ -10,6 +10,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from tune.config.build import build
+from tune.data.loading.orders import labelled_counts
 from tune.data.seeds import seed_of
 from tune.evaluate.threshold import refuse_threshold
 from tune.losses.fit import refuse_misfit
@@ -158,7 +159,7 @@ def make_trial(job: dict[str, Any], prepared: Prepared) -> Trial:
     regularize, classes = Regularize(**config["regularize"]), len(prepared.table.classes)
     refuse_threshold(config["threshold"], classes)
     head = new_head(config, backbone.feature_dim, classes)
-    loss = new_loss(config, prepared.network, prepared.data.class_counts)
+    loss = new_loss(config, prepared.network, labelled_counts(prepared.table, prepared.parts))
     if isinstance(loss, SeveralTerms) or (isinstance(loss, torch.nn.Module) and loss.state_dict()):
         raise CannotFuse(f"{type(loss).__name__} has several terms, or a state of its own")
     refuse_misfit(loss, smoothing=regularize.label_smoothing, mixes=prepared.data.mixes, embedding_trains=True)

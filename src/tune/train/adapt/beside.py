@@ -1,0 +1,130 @@
+"""Ordinary runs beside an adaptation: what it starts from, and what it is compared with. Found again by their key."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tune.config.across.domains import is_domains, is_source_free, starts_from_run
+from tune.config.gate import OURS, THEIRS, nodes
+from tune.data.domains.join import with_classes
+from tune.data.options import separate
+from tune.errors import ConfigError, DataError, Problem, RunError
+from tune.models.weights import load_run
+from tune.run_dir import find_run, shown
+from tune.train.rows import data_node, data_problems
+from tune.train.sweep.ledger import ledger_key, read_record, source_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tune.data.table import Table
+    from tune.models.interface import Head
+
+Say = Callable[[str], None]
+FINE_TUNE = "tune.transfer.fine_tune.FineTune"
+
+
+def of_source(config: dict[str, Any]) -> dict[str, Any]:
+    """The run that learns from the source alone, and standardises the target afterwards."""
+    return _alone(config) | {"transfer": {"_target_": "tune.transfer.statistics.Statistics"}}
+
+
+def of_target(config: dict[str, Any]) -> dict[str, Any]:
+    """The run that learns from the target with all its labels: what an adaptation cannot be expected to reach."""
+    data = config["data"]
+    if is_domains(data):
+        _, reader = separate(data)
+        options = {key: value for key, value in data.items() if key not in reader}
+        split = {**data["target"].get("split", {}), **data.get("split", {})}
+        data = {**options, **data["target"], "split": split}
+    objective = "val/accuracy" if config["objective"] == "val/infomax" else config["objective"]
+    return _alone(config) | {"data": data, "transfer": {"_target_": FINE_TUNE}, "objective": objective}
+
+
+def with_source(config: dict[str, Any], say: Say) -> dict[str, Any]:
+    """The config of a run that can start: where the source is to be closed, it is learned from first."""
+    if not is_source_free(config) or starts_from_run(config):
+        return config
+    run_dir = found_or_run(of_source(config), say, "source    is learned first, then closed")
+    return {**config, "backbone": {**config["backbone"], "weights": f"run:{run_dir}"}}
+
+
+def as_trained(table: Table, config: dict[str, Any]) -> Table:
+    """The table with the classes of the run that the weights come from.
+
+    Raises:
+        DataError: if its own are others.
+    """
+    run = str(config["backbone"]["weights"]).removeprefix("run:")
+    described = yaml.safe_load((find_run(run, config["output"]) / "model.yaml").read_text())
+    return with_classes(table, described["classes"], "data", f"the run {run}")
+
+
+def take_head(head: Head, config: dict[str, Any]) -> None:
+    """Fill a head with that of the run which the backbone comes from.
+
+    Raises:
+        ConfigError: if that head is another one.
+    """
+    run = str(config["backbone"]["weights"]).removeprefix("run:")
+    try:
+        load_run(head, run, config["output"], "head.")
+    except ConfigError as error:
+        texts = [Problem("head", f"transfer keeps the head of that run; {each.text}") for each in error.problems]
+        raise ConfigError(*texts) from error
+
+
+def found_or_run(config: dict[str, Any], say: Say, what: str) -> Path:
+    """The folder of a finished run of this config; it is run if there is none.
+
+    Args:
+        config: of an ordinary run.
+        say: prints a line.
+        what: it is, for the line that says where it is.
+
+    Raises:
+        RunError: if it fails.
+    """
+    from tune.train.experiment import Job, execute
+
+    problems, fingerprint = data_problems(data_node(config))
+    if problems:
+        raise DataError(*problems)
+    targets = [str(node["_target_"]) for _, node in nodes(config) if "_target_" in node]
+    own = {name.rpartition(".")[0] for name in targets if not name.startswith(OURS) and name not in THEIRS}
+    modules = sorted(module for module in own if not module.startswith("pytorch_lightning"))
+    key = ledger_key(config, fingerprint, source_digest(modules))
+    folder = Path(config["output"]) / config["name"] / f"beside-{key[:12]}"
+    with _held(folder):
+        record = read_record(folder)
+        if record is None or record["status"] != "done":
+            shutil.rmtree(folder, ignore_errors=True)
+            say(f"{what}: {shown(folder)}")
+            outcome = execute(
+                Job(config, run_dir=str(folder)), lambda line: say(f"  {line}") if line.startswith("epoch") else None
+            )
+            if outcome.status != "done":
+                log = f"log: {shown(folder / 'run.log')}"
+                raise RunError(f"{what}: it {outcome.status}, {outcome.cause}   {log}")
+    return folder
+
+
+def _alone(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run beside which no other stands."""
+    return {**config, "guard": False, "logger": {}}
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Wait until no other process works on a folder; the kernel lets go when this one ends, however it ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
