@@ -31,6 +31,6 @@ def test_what_composes_nothing_does_not_import_hydra(tmp_path, words):
     assert not imports_of(tmp_path, *words) & {"hydra", "omegaconf", *HEAVY}
 
 
-@pytest.mark.parametrize("verb", ["run", "resume", "ls", "cat", "validate"])
+@pytest.mark.parametrize("verb", ["run", "resume", "evaluate", "ls", "cat", "validate"])
 def test_the_help_of_a_verb_does_not_import_torch(tmp_path, verb):
     assert not imports_of(tmp_path, verb, "--help") & HEAVY

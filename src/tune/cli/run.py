@@ -249,7 +249,7 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     """Print how a run ended, and what to do next."""
     name = run_id(outcome.run_dir)
     if outcome.status == "done":
-        print(_result_line(outcome))
+        print(result_line(outcome))
         print(f'done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}     use it: tune.load("{name}")')
     else:
         next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
@@ -267,7 +267,8 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     return outcome.exit_code
 
 
-def _result_line(outcome: Outcome) -> str:
+def result_line(outcome: Outcome) -> str:
+    """What a run gave on its test part, or on validation where there is none."""
     part = "test" if "test/accuracy" in outcome.metrics else "val"
     words = []
     for name in ("accuracy", "balanced_accuracy", "auroc", "f1", "f1_macro"):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune.config import files, gate, names, schema
-from tune.config.across import domains, fitted
+from tune.config.across import attack, domains, fitted
 from tune.config.across.tasks import task_objectives, task_problems
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
@@ -68,6 +68,7 @@ class _Checker:
         yield from fitted.problems(self.composed)
         for problem in domains.problems(cfg):
             yield self.problem(problem.key, problem.text)
+        yield from attack.problems(self.composed)
         for key in [*self.run.parameters, *self.groups]:
             if key not in cfg:
                 yield self.problem(key, "cannot be left out; every run needs it")

@@ -5,7 +5,7 @@ The classes here are read, not built: their annotations are the types of the key
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from tune.ranges import Range
@@ -46,6 +46,27 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """What is measured when the training is over, beside the test part as it is.
+
+    Args:
+        attack: images changed so that the run is wrong: by one step along the gradient of its loss (``fgsm``), by
+            several (``pgd``), or, without looking at the run, by several away from what the public network it started
+            from sees in them (``teacher``).
+        eps: largest changes of a pixel, in units of 1/255.
+        steps: of pgd and teacher; each is 2.5 eps / steps long.
+        rows: number of test rows that are attacked, of each class as many as it has there; all of them by default.
+        teacher: weights of the public network, as `backbone.weights`; by default those that the run started from.
+    """
+
+    attack: Literal["fgsm", "pgd", "teacher"] | None = None
+    eps: list[Annotated[float, Range("(0, 255]")]] = field(default_factory=lambda: [2.0, 4.0, 8.0])
+    steps: Annotated[int, Range("[1, 1000]")] = 5
+    rows: Annotated[int, Range("[1, inf)")] | None = None
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """The keys of a run that belong to no group."""
 
@@ -61,6 +82,7 @@ class Run:
     objective: str
     guard: bool
     threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
+    evaluate: Evaluate
     sweep: Sweep
     expected: Expected | None
 

@@ -65,6 +65,14 @@ class InputTransform:
         """
         return self.finish(self.start(image, augment), augment)
 
+    def pixels(self, image: Path | str | np.ndarray | Image.Image) -> Tensor:
+        """(3, H, W) float32, 0-1: the image as the network sees it, before it is normalised.
+
+        Raises:
+            DataError: if the file cannot be read.
+        """
+        return pixel.to_dtype(self._fitted(_as_picture(image), None), torch.float32, scale=True).expand(3, -1, -1)
+
     def start(self, image: Path | str | np.ndarray | Image.Image, augment: Augment | None = None) -> Picture:
         """What of the way to a tensor is the same each time: all but what is random, and a random crop is resized.
 

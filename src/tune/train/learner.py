@@ -94,7 +94,7 @@ class Learner(pl.LightningModule):
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.plateau: Any = None
         self.sight: Sight | None = None
-        self._enter(self.phase)
+        self.enter(self.phase)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W); for graphs and loggers, training uses the network itself."""
@@ -123,7 +123,7 @@ class Learner(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Enter the phase of this epoch."""
-        self._enter(phase_at(self.phases, self.current_epoch))
+        self.enter(phase_at(self.phases, self.current_epoch))
         self.train()
         self.sums = {}
         if self.device.type == "xla":  # torch.manual_seed does not reach its generator
@@ -232,7 +232,8 @@ class Learner(pl.LightningModule):
         """Share of the training that is behind us."""
         return self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
 
-    def _enter(self, phase: Phase) -> None:
+    def enter(self, phase: Phase) -> None:
+        """Work in a phase from now on."""
         self.phase = phase
         apply_phase(self.network, phase, self.plan.norm)
         if self.frozen is not None:

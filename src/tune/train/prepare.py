@@ -40,6 +40,7 @@ from tune.train.callbacks.loggers import require_package
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
+from tune.train.finished.attacked import refuse_attack
 from tune.train.fitted.refusals import refuse_unfit
 from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
@@ -118,6 +119,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     backbone = build(config["backbone"], output=config["output"])
     classes = len(table.classes)
     refuse_threshold(config["threshold"], classes)
+    refuse_attack(config, backbone, parts)
     init: Init = build(config["init"])
     if not backbone.weights_digest:
         init.backbone(backbone)

@@ -146,6 +146,7 @@ FUSABLE = {
     "transfer": {"_target_": "tune.transfer.fine_tune.FineTune"},
     "precision": "auto",
     "sweep": {},
+    "evaluate": {},
     "seed": 0,
 }
 

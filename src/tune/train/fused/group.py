@@ -15,7 +15,7 @@ _ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemb
 """Keys that no number depends on."""
 
 _NODES = frozenset({"data", "backbone", "head", "init", "freeze", "augment", "cache", "trainer", "transfer"})
-_SAME = _NODES | {"batch_size", "epoch_steps", "precision", "compile", "objective"}
+_SAME = _NODES | {"batch_size", "epoch_steps", "precision", "compile", "objective", "evaluate"}
 """Keys in which they agree."""
 
 _VECTORS = frozenset({"momentum", "nesterov", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"})
@@ -53,7 +53,7 @@ def is_member(config: dict[str, Any]) -> bool:
 
 def _can_fuse(config: dict[str, Any]) -> bool:
     """Whether nothing but the head trains, by plain steps, on what a cache can hold."""
-    nodes = _NODES | {"optimizer", "sweep"}
+    nodes = _NODES | {"optimizer", "sweep", "evaluate"}
     if not all(isinstance(config.get(node), dict) for node in nodes) or config.keys() - _FREE - _ELSEWHERE - _SAME:
         return False
     trainer, freeze = config["trainer"], config["freeze"]
@@ -67,6 +67,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
         and not config["augment"].get("mixup")
         and not config["augment"].get("cutmix")
         and not config["data"].get("tasks")
+        and not config["evaluate"].get("attack")
         and not (trainer.keys() - {"_target_", "accelerator", "devices"})
         and trainer.get("devices", 1) == 1
         and trainer.get("accelerator") != "tpu"

@@ -17,7 +17,7 @@ from typing import Any
 
 from tune.errors import RunError
 from tune.run_dir import atomic_write, write_json
-from tune.train.sweep import data_size, ledger
+from tune.train.sweep import data_size, inheritance, ledger
 from tune.train.sweep.groups import Groups
 from tune.train.sweep.leaderboard import Row, summary, table
 from tune.train.sweep.lines import closing_lines, failure, first_line, success
@@ -150,7 +150,8 @@ def run_sweep(
         atomic_write(sweep_dir / "summary.csv", summary(rows, objective, maximize))
         for line in closing_lines(rows, code, time.monotonic() - sweep.began):
             answer(line)
-        for line in [*table(rows, objective, maximize, list(options.show)), *data_size.lines(rows)]:
+        told = [*data_size.lines(rows), *inheritance.lines(rows, sweep_dir)]
+        for line in [*table(rows, objective, maximize, list(options.show)), *told]:
             answer(line)
     return result
 

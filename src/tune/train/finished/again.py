@@ -1,0 +1,122 @@
+"""A finished run as it was when its training was over: the same rows, the best weights, the frozen part in its place.
+
+prepared, threshold = stand_up(run_dir, evaluate={"attack": "pgd"}, allow=[])
+result = measure_again(prepared, threshold)
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from tune.config import gate
+from tune.errors import ConfigError, Problem
+from tune.evaluate.metrics import tell
+from tune.evaluate.retrieval import METRICS as RETRIEVAL
+from tune.models.weights_file import load_weights
+from tune.run_dir import HIDDEN, read_json, run_id
+from tune.train.callbacks.loggers import quiet_lightning
+from tune.train.devices.trainer import build_trainer
+from tune.train.prepare import Prepared, prepare
+from tune.train.record import common_facts
+
+_SEVERAL = ("devices", "strategy", "num_nodes", "accumulate_grad_batches")
+"""Keys of a trainer that share the work out; what is measured does not depend on them."""
+
+
+def read_config(run_dir: Path, allow: list[str]) -> dict[str, Any]:
+    """The config of a finished run.
+
+    Raises:
+        ConfigError: if it is not done, is no run of its own, or its config names a module that is not allowed.
+    """
+    name, record = run_id(run_dir), read_json(run_dir / "run.json")
+    if (run_dir / "ensemble.json").is_file():
+        raise ConfigError(Problem(name, "is an ensemble; take one of its members"))
+    if record["status"] != "done":
+        raise ConfigError(Problem(name, f"is {record['status']}; only a run that is done can be measured"))
+    text = (run_dir / "config.yaml").read_text()
+    if HIDDEN in text:
+        raise ConfigError(Problem(name, f"config.yaml holds a secret that was not stored ({HIDDEN})"))
+    config = yaml.safe_load(text)
+    if problems := gate.problems(config, gate.allowed_by_user(allow)):
+        raise ConfigError(*problems)
+    return config
+
+
+def stand_up(run_dir: Path, config: dict[str, Any], evaluate: dict[str, Any]) -> tuple[Prepared, float | None]:
+    """Build a finished run with its best weights, and the threshold that it decides by.
+
+    Args:
+        run_dir: its folder.
+        config: from `read_config`.
+        evaluate: what is to be measured, in the place of what the run measured.
+
+    Raises:
+        ConfigError: if its data, their split or the weights it started from have changed, or an attack is impossible.
+    """
+    node = {key: value for key, value in config["trainer"].items() if key not in _SEVERAL}
+    trainer = {**node, "devices": 1}
+    prepared = prepare({**config, "evaluate": evaluate, "trainer": trainer, "logger": {}})
+    _refuse_changed(run_dir, prepared)
+    network, learner = prepared.network, prepared.learner
+    frozen = {name: tensor.clone() for name, tensor in network.state_dict().items() if name in prepared.unchanged}
+    load_weights(run_dir, network)
+    now = network.state_dict()
+    if changed := [name for name, tensor in frozen.items() if not torch.equal(tensor, now[name])]:
+        text = f"{changed[0]}, which was frozen, is not drawn now as it was then: the weights it started from are gone"
+        raise ConfigError(Problem(run_id(run_dir), text))
+    learner.enter(prepared.phases[-1])  # what is frozen to the end has kept its weights
+    return prepared, read_json(run_dir / "run.json")["threshold"]
+
+
+def measure_again(prepared: Prepared, threshold: float | None) -> dict[str, Any]:
+    """Metrics, intervals and counts of the test part, as a run writes them into its run.json.
+
+    The loss is left out where it has parameters of its own, which are not kept with the network.
+    """
+    learner, parts = prepared.learner, prepared.parts
+    device = prepared.device
+    with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Lightning's; a run has them in run.log
+        trainer = build_trainer(
+            {**prepared.config["trainer"], "accelerator": {"cuda": "gpu", "xla": "tpu"}.get(device, device)},
+            epochs=1,
+            precision=prepared.precision.trainer,
+            callbacks=[],
+            loggers=[],
+            root=Path(folder),
+        )
+        if device in ("cuda", "mps"):
+            learner.to(torch.device(device)).place_frozen()
+        trainer.test(learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
+    measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    _, labels, probs = learner.measured["test"]
+    metrics = {f"test/{name}": value for name, value in learner.answers.metrics["test"].items()}
+    metrics |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
+    result = tell({"metrics": metrics}, parts, probs, labels, measured["test/loss"], threshold)
+    if isinstance(learner.loss, nn.Module) and any(True for _ in learner.loss.parameters()):
+        del result["metrics"]["test/loss"]
+    return result | {"threshold": threshold}
+
+
+def _refuse_changed(run_dir: Path, prepared: Prepared) -> None:
+    record, facts, name = read_json(run_dir / "run.json"), common_facts(prepared), run_id(run_dir)
+    problems = []
+    if record["data"]["fingerprint"] != facts["data"]["fingerprint"]:
+        problems.append(Problem(name, "the data changed since this run: other rows, names, labels or weights"))
+    elif record["data"]["split"] != facts["data"]["split"]:
+        problems.append(Problem(name, "its test part is not what it was: the rows are split otherwise now"))
+    if record["weights"]["digest"] != facts["weights"]["digest"]:
+        text = f"the weights it started from ({record['weights']['source']}) have changed"
+        problems.append(Problem(name, text))
+    if not len(prepared.parts.test):
+        problems.append(Problem(name, "has no test part"))
+    if problems:
+        raise ConfigError(*problems)
