@@ -60,6 +60,7 @@ class Run:
     output: str
     objective: str
     threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
+    stages: list[Any]
     sweep: Sweep
     expected: Expected | None
 

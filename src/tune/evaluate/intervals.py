@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -41,9 +41,9 @@ def of_confusion(confusion: NDArray[np.int64], seed: int = 0) -> dict[str, tuple
     true, predicted = draws.sum(axis=2), draws.sum(axis=1)
     recall = np.where(true > 0, right / np.maximum(true, 1), np.nan)
     f1 = np.where(true + predicted > 0, 2 * right / np.maximum(true + predicted, 1), np.nan)
-    found = {"balanced_accuracy": _middle(np.nanmean(recall, axis=1)), "f1_macro": _middle(np.nanmean(f1, axis=1))}
+    found = {"balanced_accuracy": middle(np.nanmean(recall, axis=1)), "f1_macro": middle(np.nanmean(f1, axis=1))}
     if classes == 2:
-        found["f1"] = _middle(np.nan_to_num(f1[:, 1]))
+        found["f1"] = middle(np.nan_to_num(f1[:, 1]))
     return found
 
 
@@ -55,25 +55,42 @@ def of_auroc(probs: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 
         labels: (N,).
         seed: of the resampling.
     """
+    means = resampled_auroc(probs, labels, seed)
+    means = means[~np.isnan(means)]
+    return middle(means) if len(means) else (0.0, 1.0)
+
+
+def auroc(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The area itself, over all rows; NaN where there is one class only. Arguments as for `of_auroc`."""
+    return float(_mean_areas(probs, labels, np.ones((1, len(labels)), dtype=np.int32))[0])
+
+
+def resampled_auroc(probs: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:
+    """The area in each resample (R,), the same resamples for the same N, K and seed; NaN where one has one class only.
+
+    Arguments as for `of_auroc`.
+    """
     n, classes = probs.shape
     resamples = int(np.clip(4e8 // (n * classes), 50, RESAMPLES))
+    return np.concatenate([_mean_areas(probs, labels, weights) for weights in drawn(n, resamples, seed)])
+
+
+def _mean_areas(probs: NDArray, labels: NDArray[np.int64], weights: NDArray) -> NDArray[np.float64]:
+    """Area (R,) for each row of `weights` (R, N): of class 1 of two, else the mean over classes that are there."""
+    classes = probs.shape[1]
     of_class = [1] if classes == 2 else range(classes)
-    draw = _drawn_once if n * resamples <= _AT_ONCE else _drawn
-    areas = np.concatenate(
-        [
-            np.stack([_weighted_auroc(probs[:, k], labels == k, weights) for k in of_class])
-            for weights in draw(n, resamples, seed)
-        ],
-        axis=1,
-    )
+    areas = np.stack([_weighted_auroc(probs[:, k], labels == k, weights) for k in of_class])
+    seen = ~np.isnan(areas)
     with np.errstate(invalid="ignore"):
-        seen = ~np.isnan(areas)
-        means = np.where(seen, areas, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-    return _middle(means[seen.any(axis=0)]) if seen.any() else (0.0, 1.0)
+        return np.where(seen.any(axis=0), np.where(seen, areas, 0).sum(axis=0) / seen.sum(axis=0), np.nan)
+
+
+def drawn(n: int, resamples: int, seed: int) -> Iterable[NDArray[np.int32]]:
+    """How often each of `n` rows is drawn in each resample, some resamples (r, N) at a time."""
+    return (_drawn_once if n * resamples <= _AT_ONCE else _drawn)(n, resamples, seed)
 
 
 def _drawn(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-    """How often each of `n` rows is drawn in each resample, some resamples (r, N) at a time."""
     rng, some = np.random.default_rng(seed), max(1, _AT_ONCE // n)
     for start in range(0, resamples, some):
         size = min(some, resamples - start)
@@ -99,6 +116,7 @@ def _weighted_auroc(scores: NDArray, positive: NDArray[np.bool_], weights: NDArr
     return np.where(total > 0, (positives * below).sum(axis=1) / np.maximum(total, 1), np.nan)
 
 
-def _middle(values: NDArray) -> tuple[float, float]:
+def middle(values: NDArray) -> tuple[float, float]:
+    """The middle 95 % of some values."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

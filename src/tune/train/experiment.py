@@ -87,6 +87,7 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     threshold: float | None = None
+    chain: dict[str, Any] = field(default_factory=dict)
 
 
 def execute(job: Job, say: Say) -> Outcome:
@@ -99,6 +100,10 @@ def execute(job: Job, say: Say) -> Outcome:
     Raises:
         ConfigError: if it cannot start; then no run folder exists.
     """
+    if job.config["stages"]:
+        from tune.train.chain.run import run_chain
+
+        return run_chain(job, say)
     ranks = Ranks(world_size(job.config["trainer"]), follow=lambda run_dir: _follow(job, run_dir))
     try:
         prepared = prepare(job.config)
@@ -117,7 +122,7 @@ def execute(job: Job, say: Say) -> Outcome:
             record.end("done", 0, **result)
         except BaseException as error:
             ranks.stop(kill=True)
-            status, code, cause = _judge(error)
+            status, code, cause = judge(error)
             LOG.error("the run ended: %s", cause, exc_info=error)
             record.end(status, code, cause)
         else:
@@ -161,7 +166,7 @@ def outcome_of(run_dir: Path) -> Outcome:
     record = read_json(run_dir / "run.json")
     known = {
         key: record[key]
-        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds", "threshold")
+        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds", "threshold", "chain")
         if key in record
     }
     return Outcome(run_dir, **known)
@@ -269,7 +274,7 @@ def _note_audit(prepared: Prepared, say: Say) -> None:
         LOG.info(line)
 
 
-def _judge(error: BaseException) -> tuple[str, int, str]:
+def judge(error: BaseException) -> tuple[str, int, str]:
     """Status, exit code and cause of whatever ended a run."""
     if isinstance(error, Interrupted):
         return "interrupted", error.exit_code, str(error)

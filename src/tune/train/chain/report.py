@@ -1,0 +1,106 @@
+"""What the stages of a chain gave: the last one against the same run straight from where it began. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tune.evaluate.paired import METRICS, join
+from tune.run_dir import shown
+from tune.train.chain.parts import Part
+
+_SHOWN = ("accuracy", "balanced_accuracy", "auroc")
+
+
+def report(parts: list[Part]) -> dict[str, Any]:
+    """What `run.json` of a chain says under "chain".
+
+    `stages` and `beside` list the parts that have begun: name, words, run_dir, status, metrics, seconds. Each of
+    `beside` that is done has `gain`, if the last stage is: metric → (difference, low, high), how much more the chain
+    has, over `rows` of the part `of`.
+    """
+    begun = [(part, record) for part in parts if (record := part.record()) is not None]
+    told: dict[str, list[dict[str, Any]]] = {"stages": [], "beside": []}
+    last = max((part for part in parts if part.is_stage), key=lambda part: part.stage)
+    is_through = any(part is last and record["status"] == "done" for part, record in begun)
+    for part, record in begun:
+        entry = {"name": part.name, "words": part.words, "run_dir": str(part.folder), "status": record["status"]}
+        entry |= {"metrics": record.get("metrics") or {}, "seconds": record.get("seconds")}
+        if not part.is_stage and is_through and record["status"] == "done":
+            entry |= _gain(last, part)
+        told["stages" if part.is_stage else "beside"].append(entry)
+    return told
+
+
+def _gain(last: Part, beside: Part) -> dict[str, Any]:
+    files = {of: [part.folder / "predictions" / f"{of}.csv" for part in (last, beside)] for of in ("test", "val")}
+    of = "test" if files["test"][0].is_file() else "val"
+    joined = join(*files[of])
+    gain = {f"{of}/{metric}": joined.difference(metric) for metric in METRICS}
+    return {
+        "of": of,
+        "rows": len(joined.paths),
+        "gain": {key: value for key, value in gain.items() if _is_number(*value)},
+    }
+
+
+def _is_number(*values: float) -> bool:
+    return all(value == value for value in values)
+
+
+def beside_metrics(told: dict[str, Any]) -> dict[str, float]:
+    """What the runs beside the chain measured on the test part, as `test_straight/…`."""
+    return {
+        f"test_{entry['name'].replace('-', '_')}/{key.removeprefix('test/')}": value
+        for entry in told["beside"]
+        for key, value in entry["metrics"].items()
+        if key.startswith("test/")
+    }
+
+
+def beside_shown(config: dict[str, Any]) -> tuple[str, ...]:
+    """What the table of a sweep shows of the runs beside its chains."""
+    return ("test_straight/accuracy", "test_straight/auroc") if config["stages"] else ()
+
+
+def lines(told: dict[str, Any]) -> list[str]:
+    """A line for each run, and one for each difference."""
+    if not told:
+        return []
+    entries = [*told["stages"], *told["beside"]]
+    words = [" ".join(entry["words"]) if entry in told["stages"] else "" for entry in entries]
+    width = max(map(len, words))
+    found = []
+    for entry, text in zip(entries, words, strict=True):
+        name = entry["name"].replace("-", " ")
+        found.append(f"{name:<13} {text:<{width}}   {_measured(entry)}   {shown(entry['run_dir'])}")
+    for entry in told["beside"]:
+        if "gain" in entry:
+            found += _differences(entry)
+    return found
+
+
+def _measured(entry: dict[str, Any]) -> str:
+    if entry["status"] != "done":
+        return entry["status"]
+    part = "test" if "test/accuracy" in entry["metrics"] else "val"
+    values = {name: entry["metrics"].get(f"{part}/{name}") for name in _SHOWN}
+    return "   ".join(f"{part}/{name} {value:.3f}" for name, value in values.items() if value is not None)
+
+
+def _differences(entry: dict[str, Any]) -> list[str]:
+    against = entry["name"].replace("-", " ")
+    each = [
+        f"{key} {difference:+.3f} [{low:+.3f}, {high:+.3f}]" for key, (difference, low, high) in entry["gain"].items()
+    ]
+    if all(low > 0 for _, low, _ in entry["gain"].values()):
+        verdict = "the chain is better"
+    elif all(high < 0 for _, _, high in entry["gain"].values()):
+        verdict = "the chain is worse"
+    else:
+        verdict = (
+            "these rows do not tell them apart"
+            if all(low <= 0 <= high for _, low, high in entry["gain"].values())
+            else "the metrics do not agree"
+        )
+    name = f"chain − {against}"
+    return [f"{name:<13} {'   '.join(each)}   n = {entry['rows']}, paired bootstrap 95 %: {verdict}"]
