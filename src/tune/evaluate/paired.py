@@ -129,6 +129,8 @@ def _read(path: Path) -> tuple[list[str], dict[str, tuple[int, int, list[float]]
     number = {name: place for place, name in enumerate(classes)}
     known: dict[str, tuple[int, int, list[float]]] = {}
     for _, name, label, predicted, *probs in rows:
+        if not {label, predicted} <= number.keys():
+            raise DataError(Problem(str(path), f"the row of {name} names a class without a column p_CLASS"))
         if name in known:
             raise DataError(Problem(str(path), f"holds {name} twice, so its rows cannot be told apart"))
         known[name] = number[label], number[predicted], [float(p) for p in probs]

@@ -72,7 +72,7 @@ def lines(told: dict[str, Any]) -> list[str]:
     found = []
     for entry, text in zip(entries, words, strict=True):
         name = entry["name"].replace("-", " ")
-        found.append(f"{name:<13} {text:<{width}}   {_measured(entry)}   {shown(entry['run_dir'])}")
+        found.append(f"{name:<12}  {text:<{width}}   {_measured(entry)}   {shown(entry['run_dir'])}")
     for entry in told["beside"]:
         if "gain" in entry:
             found += _differences(entry)
@@ -84,23 +84,15 @@ def _measured(entry: dict[str, Any]) -> str:
         return entry["status"]
     part = "test" if "test/accuracy" in entry["metrics"] else "val"
     values = {name: entry["metrics"].get(f"{part}/{name}") for name in _SHOWN}
-    return "   ".join(f"{part}/{name} {value:.3f}" for name, value in values.items() if value is not None)
+    return f"{part}   " + "   ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
 
 
 def _differences(entry: dict[str, Any]) -> list[str]:
+    gain = {name.partition("/")[2]: ends for name, ends in entry["gain"].items()}
+    each = [f"{name} {difference:+.3f} [{low:+.3f}, {high:+.3f}]" for name, (difference, low, high) in gain.items()]
+    better = " and ".join(name for name, (_, low, _) in gain.items() if low > 0)
+    worse = " and ".join(name for name, (_, _, high) in gain.items() if high < 0)
+    verdicts = [f"better by {better}"] * bool(better) + [f"worse by {worse}"] * bool(worse)
+    verdict = ", ".join(verdicts) or "these rows do not tell the two apart"
     against = entry["name"].replace("-", " ")
-    each = [
-        f"{key} {difference:+.3f} [{low:+.3f}, {high:+.3f}]" for key, (difference, low, high) in entry["gain"].items()
-    ]
-    if all(low > 0 for _, low, _ in entry["gain"].values()):
-        verdict = "the chain is better"
-    elif all(high < 0 for _, _, high in entry["gain"].values()):
-        verdict = "the chain is worse"
-    else:
-        verdict = (
-            "these rows do not tell them apart"
-            if all(low <= 0 <= high for _, low, high in entry["gain"].values())
-            else "the metrics do not agree"
-        )
-    name = f"chain − {against}"
-    return [f"{name:<13} {'   '.join(each)}   n = {entry['rows']}, paired bootstrap 95 %: {verdict}"]
+    return [f"chain against {against}   {'   '.join(each)}   n = {entry['rows']}, 95 % by paired bootstrap: {verdict}"]

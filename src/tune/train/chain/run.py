@@ -12,6 +12,7 @@ from tune.errors import ConfigError, Problem, RunError
 from tune.models.interface import FittedHead
 from tune.run_dir import atomic_write, process_identity, read_json, write_yaml
 from tune.train.callbacks.loggers import run_log
+from tune.train.chain.overlap import seen_before
 from tune.train.chain.parts import DONE, MISSING, RESUMED, Part, make_room, parts_of, plan, take_over
 from tune.train.chain.report import beside_metrics, report
 from tune.train.devices.trainer import world_size
@@ -50,6 +51,9 @@ def run_chain(job: Job, say: Say) -> Outcome:
         say(f"chain     nothing is missing in {folder}")
         return outcome_of(folder)
     _refuse(missing, len(job.config["stages"]))
+    seen = seen_before([stage["config"] for stage in job.config["stages"]])
+    if seen:
+        say(f"warning   {seen} images that validate or test the last stage train an earlier one, which flatters it")
     with locked(folder, "chain"):
         facts = {
             "name": job.config["name"],
@@ -57,6 +61,7 @@ def run_chain(job: Job, say: Say) -> Outcome:
             "choices": job.choices,
             "objective": job.config["objective"],
             "seed": job.config["seed"],
+            "seen_before": seen,
             **job.record,
         }
         record = Record(folder, facts)

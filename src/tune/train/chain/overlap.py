@@ -1,0 +1,34 @@
+"""Images that a chain has trained on before it is tested on them. Torch-free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tune.data.splits import split_rows
+from tune.features.digests import array_digests
+from tune.train.rows import read_rows
+
+
+def seen_before(configs: list[dict[str, Any]]) -> int:
+    """How many validation and test images of the last stage are training images of an earlier one.
+
+    Arrays are compared by content, files by where they lie.
+
+    Args:
+        configs: of the stages, in order.
+    """
+    trained: set[str] = set()
+    for config in configs[:-1]:
+        trained |= _images(config, "train")
+    return len(trained & (_images(configs[-1], "val") | _images(configs[-1], "test")))
+
+
+def _images(config: dict[str, Any], part: str) -> set[str]:
+    table, split = read_rows(config["data"])
+    images = table.take(split_rows(table, split).rows(part)).images
+    return (
+        set(array_digests(images)) if isinstance(images, np.ndarray) else {str(Path(each).resolve()) for each in images}
+    )
