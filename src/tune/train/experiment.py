@@ -6,7 +6,8 @@
     fit          Lightning trains and validates every epoch; the best and the last are kept
     finish       the best weights are tested, predictions and metrics written, run.json gets the result
 
-`execute` tells it for one run, in the process that called it. A sweep calls `run_trial` in a process of its own.
+`execute` tells it for one run, in the process that called it; of a chain, for each stage. A sweep calls `run_trial` in
+a process of its own.
 """
 
 from __future__ import annotations

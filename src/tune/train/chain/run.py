@@ -79,13 +79,17 @@ def run_chain(job: Job, say: Say) -> Outcome:
 
 
 def check_parts(parts: list[Part], *, decode: bool) -> list[tuple[Part, Any]]:
-    """Prepare one part of each stage, as it would start outside the chain; says what cannot run before anything does.
+    """Prepare one part of each stage, as it would start outside the chain: the weights of the others are not there yet.
+
+    Args:
+        parts: of a chain; of those with one config the first is taken.
+        decode: whether every image is decoded once, to find the bad ones.
 
     Returns:
         The stages' parts, and what `prepare` made of them.
 
     Raises:
-        ConfigError: if a stage cannot start, passes nothing on, or has another backbone than the first.
+        ConfigError: if a stage cannot start.
     """
     first = {part.stage: part for part in reversed(parts)}
     prepared: list[tuple[Part, Any]] = []
@@ -103,7 +107,15 @@ def check_parts(parts: list[Part], *, decode: bool) -> list[tuple[Part, Any]]:
 
 
 def _refuse(missing: list[Part], last: int) -> None:
-    """Look at what is to run before any of it does."""
+    """Look at what is to run before any of it does.
+
+    Args:
+        missing: parts that are not done.
+        last: number of the last stage.
+
+    Raises:
+        ConfigError: if a stage cannot start, passes nothing on, or has another backbone than the one before.
+    """
     shapes: dict[str, Any] = {}
     for part, made in check_parts(missing, decode=True):
         key = f"stage {part.stage}: backbone"
