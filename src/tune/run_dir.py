@@ -82,8 +82,13 @@ def create_run_dir(output: Path, name: str) -> Path:
 
 
 def run_id(run_dir: Path) -> str:
-    """Short name of a run: the 6 hex digits of its folder, or `<sweep hex>#<number>` for a trial."""
+    """Short name of a run: the 6 hex digits of its folder, or `<sweep hex>#<number>` for a trial.
+
+    A run that is part of a chain goes by the chain's name, under which it is resumed.
+    """
     run_dir = Path(run_dir)
+    if run_dir.parent.name.startswith("chain-") or run_dir.parent.parent.name.startswith("sweep-"):
+        return run_id(run_dir.parent)
     if run_dir.parent.name.startswith("sweep-"):
         return f"{run_dir.parent.name.removeprefix('sweep-')}#{run_dir.name}"
     return run_dir.name.rsplit("-", 1)[-1]

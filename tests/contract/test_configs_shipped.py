@@ -52,6 +52,7 @@ def test_every_leaf_that_an_experiment_sets_survives(experiment):
             else:
                 assert composed[key] == value
 
+    cfg["stages"] = [stage["words"] for stage in cfg["stages"]]  # each has become a whole config
     assert_holds(cfg, {key: value for key, value in file.data.items() if key != "defaults"})
 
 

@@ -89,6 +89,10 @@ def _build(asked: argparse.Namespace) -> int:
     tree = ConfigTree.find(asked.config_dir)
     composed = compose(tree, asked.words)
     check_all([composed], tree, asked.allow)
+    if composed.stages:
+        raise ConfigError(
+            "stages: a chain trains what its stages stand on, so there is nothing to build before it runs"
+        )
     from tune.train.prepare import prepare
 
     frozen = prepare(composed.cfg).frozen

@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.cli.chain import folder_of, prepared_parts, refuse_changes, runs_of
 from tune.config import gate
 from tune.config.across.domains import closes_source
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
 from tune.run_dir import HIDDEN, find_run, read_json, run_id, shown, write_yaml
+from tune.train.chain.report import beside_shown, lines
 from tune.train.ensemble.plan import refuse_lone_members
 from tune.train.objective import is_maximized
 
@@ -42,7 +44,7 @@ def run(words: list[str]) -> int:
     refuse_lone_members([composed[0].cfg])
     if flag := next((name for name in ("jobs", "time_limit", "retry_failed", "fail_fast") if getattr(asked, name)), ""):
         raise ConfigError(f"--{flag.replace('_', '-')}: is for sweeps: tune run -m …")
-    return _run_one(asked, composed[0])
+    return _run_one(asked, composed[0], fingerprints[0])
 
 
 def resume(words: list[str]) -> int:
@@ -108,28 +110,31 @@ def check_all(composed: list[Composed], tree: ConfigTree, allow: list[str]) -> l
     for each in composed:
         found = check(each, tree, allow)
         problems |= dict.fromkeys(found)
-        node = json.dumps([each.cfg.get("data"), closes_source(each.cfg)], sort_keys=True)
-        if not any(problem.key.startswith(("data", "experiment")) for problem in found) and node not in judged:
-            from tune.train.rows import (
-                data_node,
-                data_problems,
-            )  # numpy: 0.1 s that a mistake in the config need not wait for
+        is_sound = not any(problem.key.rpartition(": ")[2].startswith(("data", "experiment")) for problem in found)
+        nodes = []
+        for before, run in runs_of(each):
+            node = json.dumps([run.cfg.get("data"), closes_source(run.cfg)], sort_keys=True)
+            nodes.append(node)
+            if is_sound and node not in judged:
+                from tune.train.rows import judge  # numpy: 0.1 s that a mistake in the config need not wait for
 
-            judged[node] = data_problems(data_node(each.cfg))
-            problems |= {
-                Problem(problem.key, problem.text, problem.where or each.origin(problem.key)): None
-                for problem in judged[node][0]
-            }
-        fingerprints.append(judged.get(node, ([], ""))[1])
+                judged[node] = judge(run.cfg)
+                problems |= {
+                    Problem(before + problem.key, problem.text, problem.where or run.origin(problem.key)): None
+                    for problem in judged[node][0]
+                }
+        fingerprints.append(" ".join(judged.get(node, ([], ""))[1] for node in nodes))
     if problems:
         raise ConfigError(*problems)
     return fingerprints
 
 
-def _run_one(asked: argparse.Namespace, composed: Composed) -> int:
+def _run_one(asked: argparse.Namespace, composed: Composed, fingerprint: str) -> int:
     from tune.train.experiment import Job, execute
+    from tune.train.sweep.ledger import source_digest
 
-    job = Job(composed.cfg, composed.overrides, composed.choices)
+    folder = folder_of(composed.cfg, fingerprint, source_digest(gate.allowed_by_user(asked.allow)))
+    job = Job(composed.cfg, composed.overrides, composed.choices, folder)
     if asked.dry_run:
         return _dry_run(job, asked.json)
     return _tell(execute(job, _say), asked.json)
@@ -166,7 +171,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
             time_limit_s=asked.time_limit,
             retry_failed=asked.retry_failed,
             fail_fast=asked.fail_fast,
-            show=shown_metrics(first["objective"]),
+            show=shown_metrics(first["objective"]) + beside_shown(first),
         ),
         say=_say,
         answer=print,
@@ -181,13 +186,13 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
 
 def _dry_run(job: Job, as_json: bool, trials: int = 1) -> int:
     from tune.train.estimate import estimate_seconds
-    from tune.train.prepare import prepare
     from tune.train.screen import audit_summary, first_screen
 
-    prepared = prepare(job.config, decode=False)
-    for line in [*first_screen(prepared, job.config["name"], job.choices), *audit_summary(prepared)]:
-        _say(line)
-    seconds = estimate_seconds(prepared)
+    seconds = 0.0
+    for title, choices, prepared in prepared_parts(job):
+        for line in [*title, *first_screen(prepared, job.config["name"], choices), *audit_summary(prepared)]:
+            _say(line)
+        seconds += estimate_seconds(prepared)
     total = f", {trials} trials about {_duration(seconds * trials)}" if trials > 1 else ""
     _say(f"cost      about {_duration(seconds)}{total}; nothing was started")
     if as_json:
@@ -211,6 +216,7 @@ def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str])
     if HIDDEN in text:
         raise ConfigError(Problem(name, f"config.yaml holds a secret that was not stored ({HIDDEN}); start anew"))
     config = yaml.safe_load(text)
+    refuse_changes(name, config, overrides)
     for word in overrides:
         key, _, text = word.lstrip("+").partition("=")
         value, scheduler = yaml.safe_load(text), record["choices"].get("scheduler")
@@ -250,6 +256,8 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     name = run_id(outcome.run_dir)
     if outcome.status == "done":
         print(result_line(outcome))
+        for line in lines(outcome.chain):
+            print(line)
         print(f'done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}     use it: tune.load("{name}")')
     else:
         next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
@@ -262,7 +270,7 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
             "cause": outcome.cause,
             "seconds": outcome.seconds,
             "metrics": outcome.metrics,
-        }
+        } | ({"chain": outcome.chain} if outcome.chain else {})
         print(json.dumps(answer))
     return outcome.exit_code
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune.config import files, gate, names, schema
-from tune.config.across import attack, domains, fitted
+from tune.config.across import attack, domains, fitted, stages
 from tune.config.across.tasks import task_objectives, task_problems
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
@@ -28,7 +28,7 @@ MISSING = "???"
 
 
 def check(composed: Composed, tree: ConfigTree, allow: Iterable[str] = ()) -> list[Problem]:
-    """Every problem of one composed run, each once, in the order of its keys.
+    """Every problem of one composed run, each once, in the order of its keys; of a chain, those of every stage.
 
     Args:
         composed: the run.
@@ -38,6 +38,8 @@ def check(composed: Composed, tree: ConfigTree, allow: Iterable[str] = ()) -> li
     Raises:
         ConfigError: if what the user allowed makes no sense.
     """
+    if composed.stages:
+        return stages.gathered(composed.problems, [check(stage, tree, allow) for stage in composed.stages])
     checker = _Checker(composed, tree, gate.allowed_by_user(allow))
     told = {problem.key for problem in composed.problems}  # what follows from such a problem is not said again
     rest = [problem for problem in checker.problems() if problem.key not in told]

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tune.config import complaints, grid, overrides, provenance
-from tune.config.across import repeats
+from tune.config.across import repeats, stages
 from tune.config.overrides import Axis, Change
 from tune.config.tree import ConfigTree
 from tune.errors import ConfigError, Problem
@@ -43,6 +43,7 @@ class Composed:
         shadowed: options for which the user's file stood before a shipped one, as `group/option`.
         problems: what went wrong on the way; `check` reports them with its own.
         missing: groups whose option does not exist; what would stand below them is not known.
+        stages: of a chain, each composed; empty for any other run.
     """
 
     cfg: dict[str, Any]
@@ -53,6 +54,7 @@ class Composed:
     shadowed: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    stages: list[Composed] = field(default_factory=list)
 
     @property
     def is_sweep(self) -> bool:
@@ -176,7 +178,7 @@ class _Composer:
             problems += _resolved(cfg, origin)
         if cfg.get("name") is None:
             cfg["name"] = base.choices.get("experiment", "run").replace("/", "-")
-        return Composed(
+        composed = Composed(
             cfg=cfg,
             origin=origin,
             overrides=list(words),
@@ -186,6 +188,8 @@ class _Composer:
             problems=problems,
             missing=missing | {problem.key for problem in base.problems},
         )
+        stages.compose_stages(composed, changes, self.tree, self.run)
+        return composed
 
     def _base(self, choices: tuple[str, ...]) -> _Base:
         if choices not in self.bases:

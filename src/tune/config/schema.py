@@ -83,6 +83,7 @@ class Run:
     guard: bool
     threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
     evaluate: Evaluate
+    stages: list[Any]
     sweep: Sweep
     expected: Expected | None
 

@@ -145,6 +145,8 @@ def read_predictions(
     known: dict[str, tuple[int, int, list[float]]] = {}
     for _, written, label, predicted, *probs in rows:
         name = key(written)
+        if not {label, predicted} <= number.keys():
+            raise DataError(Problem(str(path), f"the row of {name} names a class without a column p_CLASS"))
         if name in known:
             raise DataError(Problem(str(path), f"holds {name} twice, so its rows cannot be told apart"))
         known[name] = number[label], number[predicted], [float(p) for p in probs]

@@ -6,7 +6,8 @@
     fit          Lightning trains and validates every epoch; the best and the last are kept
     finish       the best weights are tested, predictions and metrics written, run.json gets the result
 
-`execute` tells it for one run, in the process that called it. A sweep calls `run_trial` in a process of its own.
+`execute` tells it for one run, in the process that called it; of a chain, for each stage. A sweep calls `run_trial` in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -22,10 +23,7 @@ from typing import Any
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
-from tune.errors import ConfigError, Diverged, Problem, TuneError
-from tune.evaluate.metrics import tell
-from tune.evaluate.predict import write_predictions
-from tune.evaluate.retrieval import METRICS as RETRIEVAL
+from tune.errors import ConfigError, Problem, TuneError
 from tune.losses.penalties import share_at_zero
 from tune.models.interface import FittedHead
 from tune.models.weights_file import WeightsFile, describe
@@ -46,11 +44,10 @@ from tune.train.devices.trainer import build_trainer, world_size
 from tune.train.finished.attacked import with_attack
 from tune.train.fitted.run import fit_once
 from tune.train.fused.group import is_member
-from tune.train.interrupt import Interrupted, OwnSignals, interruptible
+from tune.train.interrupt import OwnSignals, interruptible, judge
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, prepare
-from tune.train.record import Record, describe_network, facts_of, masked
-from tune.train.sweep.causes import cause_of
+from tune.train.record import Record, describe_network, facts_of, masked, with_test
 
 Say = Callable[[str], None]
 LOG = logging.getLogger("tune")
@@ -90,6 +87,7 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     threshold: float | None = None
+    chain: dict[str, Any] = field(default_factory=dict)
 
 
 def execute(job: Job, say: Say) -> Outcome:
@@ -102,6 +100,10 @@ def execute(job: Job, say: Say) -> Outcome:
     Raises:
         ConfigError: if it cannot start; then no run folder exists.
     """
+    if job.config["stages"]:
+        from tune.train.chain.run import run_chain
+
+        return run_chain(job, say)
     ranks = Ranks(world_size(job.config["trainer"]), follow=lambda run_dir: _follow(job, run_dir))
     try:
         prepared = prepare(with_source(job.config, say))
@@ -120,7 +122,7 @@ def execute(job: Job, say: Say) -> Outcome:
             record.end("done", 0, **result)
         except BaseException as error:
             ranks.stop(kill=True)
-            status, code, cause = _judge(error)
+            status, code, cause = judge(error)
             LOG.error("the run ended: %s", cause, exc_info=error)
             record.end(status, code, cause)
         else:
@@ -164,7 +166,7 @@ def outcome_of(run_dir: Path) -> Outcome:
     record = read_json(run_dir / "run.json")
     known = {
         key: record[key]
-        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds", "threshold")
+        for key in ("status", "exit_code", "cause", "metrics", "intervals", "counts", "seconds", "threshold", "chain")
         if key in record
     }
     return Outcome(run_dir, **known)
@@ -236,7 +238,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         say(f"weights   {100 * zeros:.1f} % of those that train are at zero (|w| < 1e-4)")
     if len(prepared.parts.test):
         trainer.test(prepared.learner, dataloaders=prepared.data.test_dataloader(), verbose=False)
-        result = _with_test(result, prepared, run_dir, {k: float(v) for k, v in trainer.callback_metrics.items()})
+        result = with_test(result, prepared, run_dir, {k: float(v) for k, v in trainer.callback_metrics.items()})
         for line in prepared.learner.answers.lines("test"):
             say(line)
         result = with_attack(result, prepared, say)
@@ -252,24 +254,6 @@ def keeps_part(job: Job, prepared: Prepared) -> bool:
     return bool(job.record) and bool(prepared.network.backbone.weights_digest)
 
 
-def _with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measured: dict[str, float]) -> dict[str, Any]:
-    """Add metrics, intervals, counts and the confusion matrix of the test part; write its predictions."""
-    named = {part: rows for part, rows in prepared.learner.measured.items() if part.startswith("test")}
-    if prepared.rank == 0:
-        for part, rows in named.items():
-            path = run_dir / "predictions" / f"{part}.csv"
-            names, classes = prepared.table.names, prepared.table.classes
-            write_predictions(path, names, classes, *rows, result["threshold"])
-            prepared.learner.answers.write(path.parent, "test", names)
-    result["metrics"] |= {name: value for name, value in measured.items() if name.startswith("test_")}
-    if "test" not in named:
-        return result
-    _, labels, probs = named["test"]
-    result["metrics"] |= {f"test/{name}": value for name, value in prepared.learner.answers.metrics["test"].items()}
-    result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
-    return tell(result, prepared.parts, probs, labels, measured["test/loss"], result["threshold"])
-
-
 def _follow(job: Job, run_dir: Path) -> None:
     """The same story on another rank of a distributed run: everything but the telling."""
     with run_log(run_dir, echo=True), quiet_lightning():
@@ -281,15 +265,6 @@ def _note_audit(prepared: Prepared, say: Say) -> None:
         say(line)
     for line in screen.audit_table(prepared):
         LOG.info(line)
-
-
-def _judge(error: BaseException) -> tuple[str, int, str]:
-    """Status, exit code and cause of whatever ended a run."""
-    if isinstance(error, Interrupted):
-        return "interrupted", error.exit_code, str(error)
-    if isinstance(error, Diverged):
-        return "diverged", error.exit_code, str(error)
-    return "failed", 1, str(error) if isinstance(error, TuneError) else cause_of(error)
 
 
 def _die(record: Record, cause: str) -> None:

@@ -10,6 +10,9 @@ from typing import Any, final
 
 from pytorch_lightning.callbacks import Callback
 
+from tune.errors import Diverged, TuneError
+from tune.train.sweep.causes import cause_of
+
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -45,6 +48,15 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def judge(error: BaseException) -> tuple[str, int, str]:
+    """Status, exit code and cause of whatever ended a run."""
+    if isinstance(error, Interrupted):
+        return "interrupted", error.exit_code, str(error)
+    if isinstance(error, Diverged):
+        return "diverged", error.exit_code, str(error)
+    return "failed", 1, str(error) if isinstance(error, TuneError) else cause_of(error)
 
 
 @final

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from tune.data.splits import prevalence
 from tune.data.tasks.columns import labelled
 from tune.evaluate.loaded import without_source
+from tune.evaluate.metrics import tell
+from tune.evaluate.predict import write_predictions
+from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.run_dir import HIDDEN, process_identity, write_json
 
 if TYPE_CHECKING:
@@ -115,6 +118,24 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
             "command": sys.argv,
         }
     return prepared.facts
+
+
+def with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measured: dict[str, float]) -> dict[str, Any]:
+    """Add metrics, intervals, counts and the confusion matrix of the test part; write its predictions."""
+    named = {part: rows for part, rows in prepared.learner.measured.items() if part.startswith("test")}
+    if prepared.rank == 0:
+        for part, rows in named.items():
+            path = run_dir / "predictions" / f"{part}.csv"
+            names, classes = prepared.table.names, prepared.table.classes
+            write_predictions(path, names, classes, *rows, result["threshold"])
+            prepared.learner.answers.write(path.parent, "test", names)
+    result["metrics"] |= {name: value for name, value in measured.items() if name.startswith("test_")}
+    if "test" not in named:
+        return result
+    _, labels, probs = named["test"]
+    result["metrics"] |= {f"test/{name}": value for name, value in prepared.learner.answers.metrics["test"].items()}
+    result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
+    return tell(result, prepared.parts, probs, labels, measured["test/loss"], result["threshold"])
 
 
 def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:

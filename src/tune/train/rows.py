@@ -67,10 +67,10 @@ def _read_sides(node: dict[str, Any]) -> tuple[Table, Divide]:
     return table, divide
 
 
-def data_problems(node: dict[str, Any]) -> tuple[list[Problem], str]:
-    """Problems of a `data` node, and the fingerprint of its rows where there are none."""
+def judge(cfg: dict[str, Any]) -> tuple[list[Problem], str]:
+    """Problems of the data of a run, and the fingerprint of its rows where there are none."""
     try:
-        table, _ = read_rows(node)
+        table, _ = read_rows(data_node(cfg))
     except DataError as error:
         return error.problems, ""
     except TuneError as error:

@@ -18,7 +18,7 @@ from tune.data.options import separate
 from tune.errors import ConfigError, DataError, Problem, RunError
 from tune.models.weights import load_run
 from tune.run_dir import find_run, shown
-from tune.train.rows import data_node, data_problems
+from tune.train.rows import judge
 from tune.train.sweep.ledger import ledger_key, read_record, source_digest
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def found_or_run(config: dict[str, Any], say: Say, what: str) -> Path:
     """
     from tune.train.experiment import Job, execute
 
-    problems, fingerprint = data_problems(data_node(config))
+    problems, fingerprint = judge(config)
     if problems:
         raise DataError(*problems)
     targets = [str(node["_target_"]) for _, node in nodes(config) if "_target_" in node]
@@ -118,7 +118,7 @@ def found_or_run(config: dict[str, Any], say: Say, what: str) -> Path:
 
 def _alone(config: dict[str, Any]) -> dict[str, Any]:
     """The config of a run beside which no other stands."""
-    return {**config, "guard": False, "logger": {}, "evaluate": {}}
+    return {**config, "guard": False, "logger": {}, "evaluate": {}, "stages": []}
 
 
 @contextmanager

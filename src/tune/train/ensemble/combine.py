@@ -22,6 +22,7 @@ from tune.evaluate.predict import write_predictions
 from tune.run_dir import process_identity, shown, write_json
 from tune.train.ensemble.members import Member, Predicted, pooled, read_members
 from tune.train.ensemble.soup import cook
+from tune.train.sweep.ledger import deciding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,8 +100,8 @@ def _stack(members: list[Member]) -> tuple[Recipe, Predicted, Predicted | None]:
 
 def _without_fold(config: dict[str, Any]) -> str:
     split = {key: value for key, value in config["data"].get("split", {}).items() if key != "fold"}
-    kept = {**config, "data": {**config["data"], "split": split}}
-    return json.dumps({key: value for key, value in kept.items() if key not in ("output", "ensemble")}, sort_keys=True)
+    kept = deciding({**config, "data": {**config["data"], "split": split}})
+    return json.dumps({key: value for key, value in kept.items() if key != "ensemble"}, sort_keys=True)
 
 
 def _write(

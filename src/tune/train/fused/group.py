@@ -11,7 +11,7 @@ from tune.config.across.fitted import is_fitted
 _FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer", "threshold"})
 """Keys in which the trials of a group may differ."""
 
-_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemble", "guard"})
+_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemble", "guard", "stages"})
 """Keys that no number depends on."""
 
 _NODES = frozenset({"data", "backbone", "head", "init", "freeze", "augment", "cache", "trainer", "transfer"})
@@ -59,6 +59,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
     trainer, freeze = config["trainer"], config["freeze"]
     return (
         config["sweep"].get("fuse", True)
+        and not config.get("stages")
         and not is_fitted(config["head"])
         and not is_domains(config["data"])
         and freeze.get("rules") == {"head": "trained", "*": "frozen"}

@@ -32,17 +32,23 @@ def ledger_key(config: dict[str, Any], data_fingerprint: str, modules_digest: st
         data_fingerprint: of the data that it reads.
         modules_digest: of the source of the user's own modules (`source_digest`).
     """
-    parts = [deciding(config), data_fingerprint, modules_digest, __version__]
+    stages = [deciding(stage["config"]) for stage in config.get("stages", [])]
+    parts = [deciding(config), *stages, data_fingerprint, modules_digest, __version__]
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
 def deciding(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without the keys that change no number of the result: output, logger, data.workers …"""
+    """The config without the keys that change no number of the result: output, logger, data.workers …
+
+    Of the stages of a chain it keeps the words; the rest of them follows from this config and the files.
+    """
     kept = {key: value for key, value in config.items() if key not in _NOT_IN_KEY}
     if isinstance(cache := config.get("cache"), dict) and cache.get("views"):
         kept["views"] = cache["views"]  # the one key of the cache that does
     if isinstance(ensemble := config.get("ensemble"), dict) and ensemble.get("member") is not None:
         kept["ensemble"] = ensemble  # a boosted member follows from those before it
+    if stages := config.get("stages"):
+        kept["stages"] = [stage["words"] for stage in stages]
     if isinstance(kept.get("data"), dict):
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "workers"}
     return kept
@@ -76,7 +82,7 @@ def sweep_dir_of(output: Path, name: str, command: list[str]) -> Path:
 
 
 @contextmanager
-def locked(sweep_dir: Path) -> Iterator[None]:
+def locked(sweep_dir: Path, what: str = "sweep") -> Iterator[None]:
     """Hold the sweep folder for this process alone; the kernel lets go of it when the process ends, however it ends.
 
     Raises:
@@ -89,7 +95,7 @@ def locked(sweep_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            text = f"this sweep is being run by another process (pid {holder}). Wait for it, or end it first."
+            text = f"this {what} is being run by another process (pid {holder}). Wait for it, or end it first."
             raise ConfigError(Problem(str(sweep_dir), text)) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
