@@ -34,6 +34,8 @@ from tune.models.init import Init, refuse_equal_units
 from tune.models.interface import FittedHead, Head
 from tune.models.network import Network
 from tune.train.callbacks.loggers import require_package
+from tune.train.choose.auto import choose_freeze
+from tune.train.choose.rule import Choice
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
@@ -64,6 +66,7 @@ class Prepared:
     regularize: Regularize
     rank: int
     world: int
+    choice: Choice | None = None  # of freeze=auto
     facts: dict[str, Any] = field(default_factory=dict)  # kept by `record`
 
     @property
@@ -154,6 +157,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
 
     transfer: Transfer = build(config["transfer"])
     transfer.refuse(network, loss, data)
+    config, choice = choose_freeze(config, network, data, contents, precision, device)
     plan: FreezePlan = build(config["freeze"])
     phases = plan.phases(list(network.layers), config["epochs"])
     frozen = frozen_part(config, network, plan, phases, data, contents, precision, device, world)
@@ -222,6 +226,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         regularize,
         rank,
         world,
+        choice,
     )
 
 

@@ -40,7 +40,11 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     if prepared.skipped:
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
     lines += [f"note      {note}" for note in prepared.table.notes[:2]]
-    lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
+    if choice := prepared.choice:
+        lines.append(f"freeze    auto → {choice.option}: {choice.reason}")
+        lines += [f"          {line}" for line in (choice.numbers, _freeze_summary(prepared)) if line]
+    else:
+        lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
     if isinstance(head := prepared.network.head, FittedHead):
         lines.append(f"fit       {head.about}, once; lr, epochs, optimizer, regularize … have no effect")
     else:
