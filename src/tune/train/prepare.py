@@ -66,6 +66,7 @@ class Prepared:
     regularize: Regularize
     rank: int
     world: int
+    contents: Contents
     choice: Choice | None = None  # of freeze=auto
     facts: dict[str, Any] = field(default_factory=dict)  # kept by `record`
 
@@ -226,6 +227,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         regularize,
         rank,
         world,
+        contents,
         choice,
     )
 
