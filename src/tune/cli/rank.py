@@ -152,7 +152,7 @@ def _rank(candidates: list[Candidate], notes: list[str], asked: argparse.Namespa
             failed.append(error)
             notes.append(f"{candidate.name} was not ranked: {error}")
             continue
-        if ranked.digest in known:
+        if candidate.run_dir is not None and ranked.digest in known:
             notes.append(f"{candidate.name} has the weights of {known[ranked.digest]}")
         if ranked.digest:
             known.setdefault(ranked.digest, candidate.name)
@@ -208,8 +208,9 @@ def _check(candidates: list[Candidate], found: list[Score]) -> tuple[dict[str, A
             runs[-1]["accuracy"] = outcome.metrics["val/accuracy"]
             real.append(outcome.metrics["val/accuracy"])
             scored.append(by_name[candidate.name])
+    width = max((len(score.backbone) for score in scored), default=0)
     for score, accuracy in sorted(zip(scored, real, strict=True), key=lambda pair: -pair[1]):
-        print(f"trained   {score.backbone:<24} val/accuracy {accuracy:.3f}")
+        print(f"trained   {score.backbone:<{width}}  val/accuracy {accuracy:.3f}")
     answer: dict[str, Any] = {"runs": runs}
     if len(real) < 2:
         print("check     a correlation needs two backbones or more")

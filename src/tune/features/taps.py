@@ -13,7 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, fx
+from timm.layers.drop import DropPath
+from torch import Tensor, fx, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from tune.features.fold import fold_norms
 from tune.features.graph import Entry, Uncut, crossing_nodes, module_of, roles_of, trace
@@ -132,7 +134,15 @@ def _behind(backbone: Backbone, graph: fx.Graph, layer: str) -> list[fx.Node]:
     found = crossing_nodes(backbone, graph, {name.rpartition(".")[0] for name in above}, above)
     if found is None:
         raise Uncut(f"nothing of the backbone stands before what follows {layer}")
-    return found
+    return list(dict.fromkeys(_origin(backbone, node) for node in found))
+
+
+def _origin(backbone: Backbone, node: fx.Node) -> fx.Node:
+    """The node whose value this one passes on unchanged, in eval mode; most often itself."""
+    passes_on = (nn.Identity, _DropoutNd, DropPath)
+    while node.op == "call_module" and isinstance(backbone.get_submodule(str(node.target)), passes_on):
+        (node,) = node.all_input_nodes
+    return node
 
 
 def _width(entry: Entry) -> int:
