@@ -141,6 +141,7 @@ FACTS: dict[str, str] = {
 RESERVED: dict[str, dict[str, str]] = {
     "backbone": {"output": "is a key of the run: set output"},
     "head": {"dropout": "belongs to regularize: set regularize.dropout", "tasks": "belong to the data: set data.tasks"},
+    "freeze": {"chosen": "is set by the run. To decide by yourself: freeze=deep, freeze=mid or freeze=full"},
     "optimizer": {"params": _FACT, "lr": "is a key of the run: set lr", "weight_decay": _WEIGHT_DECAY},
     "scheduler": {"optimizer": _FACT, "steps_per_epoch": _FACT},
     "transfer": {"loss": "is a group of its own: choose with loss="},

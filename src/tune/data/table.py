@@ -68,6 +68,10 @@ class Table:
         """(N,) labels, -1 where the run may not know them."""
         return self.labels if self.known is None else np.where(self.known, self.labels, -1)
 
+    def labelled(self, rows: np.ndarray) -> np.ndarray:
+        """Those of some rows whose label the run may know."""
+        return rows[self.seen_labels[rows] >= 0]
+
     def column_names(self) -> list[str]:
         """Names that `column` knows."""
         return ["label", *(["group"] if self.group is not None else []), *self.columns]

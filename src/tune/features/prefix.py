@@ -108,7 +108,7 @@ def cut_backbone(backbone: Backbone, trained: Set[str], *, fold: bool = True) ->
     """
     live = {name for name, module in backbone.named_modules() if changes_in_training(module)}
     live |= {name.rpartition(".")[0] for name in trained}
-    with _left_as_it_is(backbone):
+    with left_as_it_is(backbone):
         in_training = trace(backbone)
         modes = {module: module.training for module in backbone.modules()}
         backbone.eval()
@@ -120,7 +120,7 @@ def cut_backbone(backbone: Backbone, trained: Set[str], *, fold: bool = True) ->
         others = crossing_nodes(backbone, in_training, live, trained)
         if others is None or [node.name for node in others] != names:
             raise Uncut("before the cut its graph in training is not the one in evaluation")
-        roles = roles_of(backbone, crossing, _images(backbone, 2), _images(backbone, 3))
+        roles = roles_of(backbone, crossing, probe_images(backbone, 2), probe_images(backbone, 3))
         entries = {name: role for name, role in roles.items() if isinstance(role, Entry)}
         if not entries:
             raise Uncut("nothing of the images crosses the cut")
@@ -132,7 +132,8 @@ def cut_backbone(backbone: Backbone, trained: Set[str], *, fold: bool = True) ->
     return cut
 
 
-def _images(backbone: Backbone, rows: int) -> Tensor:
+def probe_images(backbone: Backbone, rows: int) -> Tensor:
+    """(B, 3, H, W) of noise, the same for the same number of rows."""
     height, width = backbone.input.size
     generator = torch.Generator().manual_seed(rows)
     images = torch.randn(rows, 3, height, width, generator=generator)
@@ -140,7 +141,7 @@ def _images(backbone: Backbone, rows: int) -> Tensor:
 
 
 @contextmanager
-def _left_as_it_is(backbone: nn.Module) -> Iterator[None]:
+def left_as_it_is(backbone: nn.Module) -> Iterator[None]:
     """Give modes, statistics and the state of the random generator back as they were."""
     modes = {module: module.training for module in backbone.modules()}
     buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
@@ -160,7 +161,7 @@ def _restore(backbone: nn.Module, buffers: dict[str, Tensor]) -> None:
 
 def _compare(backbone: Backbone, cut: Cut, modes: dict[nn.Module, bool]) -> None:
     """Refuse parts that do not give what the whole gives, in evaluation and in training."""
-    images = _images(backbone, 4)
+    images = probe_images(backbone, 4)
     buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
     with torch.no_grad():
         tensors = cut.prefix(images)

@@ -11,7 +11,7 @@ the same for every family.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 from tune.errors import ConfigError, Problem
 from tune.models.select import decide_by_rules, layers_above_cut
@@ -160,6 +160,30 @@ class FreezePlan:
                 Problem("freeze.decay", f"has no effect: of the backbone only the topmost layer, {topmost}, trains")
             ]
         return []
+
+
+@final
+class AutoFreeze:
+    """One of three plans, chosen when the run starts, from its data and the backbone's features.
+
+    The rule of thumb: little data or a close task, deep; more data, mid; much data or a distant task, full. At most
+    1,000 training and 500 validation rows are looked at, drawn by ``data.split.seed``; no test row is.
+
+    Args:
+        deep: plan for little data or a close task.
+        mid: plan for more data.
+        full: plan for much data or a distant task, and for a backbone with random weights.
+        chosen: set by the run: what it chose and why.
+
+    Raises:
+        ConfigError: if one of the three is no plan.
+    """
+
+    def __init__(self, deep: Any, mid: Any, full: Any, chosen: dict[str, Any] | None = None) -> None:
+        for name, plan in (("deep", deep), ("mid", mid), ("full", full)):
+            if not isinstance(plan, FreezePlan):
+                raise ConfigError(f"freeze.{name}: must be a plan such as conf/freeze/{name}.yaml, not {plan!r}.")
+        self.chosen = chosen
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from tune.train.callbacks.history import History
 from tune.train.callbacks.keep_best import KeepBest
 from tune.train.callbacks.loggers import build_loggers, quiet_lightning, run_log
 from tune.train.callbacks.progress import Progress
+from tune.train.choose.auto import noted, taken_over
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
 from tune.train.finished.attacked import with_attack
@@ -186,7 +187,7 @@ def begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
         run_dir = Path(job.run_dir) if job.run_dir else create_run_dir(Path(job.config["output"]), job.config["name"])
         run_dir.mkdir(parents=True, exist_ok=True)
         record = Record(run_dir, facts)
-        write_yaml(run_dir / "config.yaml", masked(job.config))
+        write_yaml(run_dir / "config.yaml", masked(noted(job.config, prepared.choice)))
         atomic_write(run_dir / "overrides.txt", "".join(f"{word}\n" for word in job.overrides))
         describe(run_dir, describe_network(prepared, partial=keeps_part(job, prepared)))
     record.start()
@@ -257,7 +258,7 @@ def keeps_part(job: Job, prepared: Prepared) -> bool:
 def _follow(job: Job, run_dir: Path) -> None:
     """The same story on another rank of a distributed run: everything but the telling."""
     with run_log(run_dir, echo=True), quiet_lightning():
-        _train(job, prepare(job.config, decode=False), run_dir, say=lambda line: None)
+        _train(job, prepare(taken_over(job.config, run_dir), decode=False), run_dir, say=lambda line: None)
 
 
 def _note_audit(prepared: Prepared, say: Say) -> None:

@@ -230,7 +230,7 @@ def _cut(
     device: torch.device,
     compiled: Mode,
 ) -> None:
-    computed = precision.frozen or {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision.trainer)
+    computed = precision.frozen_part
     for number, phase in enumerate(part.phases):
         apply_phase(network, phase, plan.norm)
         network.train()

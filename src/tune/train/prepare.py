@@ -37,6 +37,8 @@ from tune.models.interface import FittedHead, Head
 from tune.models.network import Network
 from tune.train.adapt.beside import as_trained, take_head
 from tune.train.callbacks.loggers import require_package
+from tune.train.choose.auto import choose_freeze
+from tune.train.choose.rule import Choice
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
 from tune.train.devices.trainer import device_type, world_size
@@ -68,6 +70,8 @@ class Prepared:
     regularize: Regularize
     rank: int
     world: int
+    contents: Contents
+    choice: Choice | None = None  # of freeze=auto
     facts: dict[str, Any] = field(default_factory=dict)  # kept by `record`
 
     @property
@@ -164,6 +168,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
 
     with keyed("transfer", config["seed"]):
         transfer.refuse(network, loss, data)
+    config, choice = choose_freeze(config, network, data, contents, precision, device)
     plan: FreezePlan = build(config["freeze"])
     plan.keeps_head = transfer.keeps_head
     phases = plan.phases(list(network.layers), config["epochs"])
@@ -234,6 +239,8 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         regularize,
         rank,
         world,
+        contents,
+        choice,
     )
 
 

@@ -105,6 +105,7 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
         prepared.facts |= {
             "device": prepared.device,
             "auto": ({"precision": prepared.precision.reason} if config["precision"] == "auto" else {})
+            | ({"freeze": asdict(prepared.choice)} if prepared.choice else {})
             | ({"compile": "; ".join(prepared.frozen.compile_notes)} if prepared.frozen.compile_notes else {}),
             "cache": prepared.frozen.describe(),
             "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},

@@ -43,7 +43,11 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     if prepared.skipped:
         lines.append(f"skipped   {len(prepared.skipped)} unreadable images, listed in run.json")
     lines += [f"note      {note}" for note in prepared.table.notes[:2]]
-    lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
+    if choice := prepared.choice:
+        lines.append(f"freeze    auto → {choice.option}: {choice.reason}")
+        lines += [f"          {line}" for line in (choice.numbers, _freeze_summary(prepared)) if line]
+    else:
+        lines.append(f"freeze    {choices.get('freeze', '')}  {_freeze_summary(prepared)}")
     if isinstance(head := prepared.network.head, FittedHead):
         lines.append(f"fit       {head.about}, once; lr, epochs, optimizer, regularize … have no effect")
     else:
@@ -115,7 +119,7 @@ def _domains(table: Table, parts: Parts) -> str:
     for domain in ("source", "target"):
         sizes = [f"{len(some[domain])} {part}" for part, some in rows.items() if domain in some]
         each += [f"{domain} {' / '.join(sizes)}"] if sizes else []
-    few = int((table.seen_labels[rows["train"]["target"]] >= 0).sum())
+    few = len(table.labelled(rows["train"]["target"]))
     known = f"{few} labels of the target are known" if few else "no label of the target is known"
     about = f"  {table.about}" if table.about else ""
     return f"{', '.join(each)}{about}   {known}"

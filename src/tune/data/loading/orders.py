@@ -60,7 +60,7 @@ def trained_rows(table: Table, parts: Parts, takes_target: bool) -> dict[str, np
     rows = parts.train
     if table.domain is None:
         return {"target": rows}
-    labelled = rows[table.seen_labels[rows] >= 0]
+    labelled = table.labelled(rows)
     target = rows[table.domain[rows] == "target"]
     if not len(labelled):
         return {"target": target}
@@ -69,8 +69,7 @@ def trained_rows(table: Table, parts: Parts, takes_target: bool) -> dict[str, np
 
 def labelled_counts(table: Table, parts: Parts) -> list[int]:
     """(K,) training rows of each class, as far as the run may know; 1 each where it may know none."""
-    labels = table.seen_labels[parts.train]
-    counts = np.bincount(labels[labels >= 0], minlength=table.num_classes)
+    counts = table.class_counts(table.labelled(parts.train))
     return counts.tolist() if counts.any() else [1] * table.num_classes
 
 

@@ -26,6 +26,11 @@ class Precision:
     autocast: torch.dtype | None
     reason: str
 
+    @property
+    def frozen_part(self) -> torch.dtype | None:
+        """Dtype of autocast in a part of a backbone that is frozen; None: that of its weights."""
+        return self.frozen or {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.trainer)
+
 
 def choose_precision(asked: str, device: str) -> Precision:
     """Resolve `precision` for a device type ("cpu", "cuda", "xla", "mps").
