@@ -152,19 +152,20 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         world=world,
     )
 
+    tasks = {name: (labels.task.kind, labels.task.weight) for name, labels in table.tasks.items()}
+    whole = TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss
     transfer: Transfer = build(config["transfer"])
-    transfer.refuse(network, loss, data)
+    transfer.refuse(network, whole, data)
     plan: FreezePlan = build(config["freeze"])
     phases = plan.phases(list(network.layers), config["epochs"])
     frozen = frozen_part(config, network, plan, phases, data, contents, precision, device, world)
     data.use(frozen)
     if problems := regularize.problems(config["epochs"], accumulate, precision.trainer):
         raise ConfigError(*problems)
-    tasks = {name: (labels.task.kind, labels.task.weight) for name, labels in table.tasks.items()}
     total_steps = config["epochs"] * data.steps_per_epoch
     learner = Learner(
         network,
-        TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss,
+        whole,
         transfer,
         penalties_of(
             regularize.l1, regularize.l2, regularize.l2_sp, network, any(p.trained - {"head"} for p in phases)
