@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.config import gate
+from tune.config.across.latest import pin_latest
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
@@ -36,6 +37,8 @@ def run(words: list[str]) -> int:
     fingerprints = check_all(composed, tree, asked.allow)
     for option in dict.fromkeys(option for each in composed for option in each.shadowed):
         _say(f"note: {option} is your own file; it stands before the shipped one")
+    for line in filter(None, dict.fromkeys(pin_latest(each.cfg) for each in composed)):
+        _say(line)
     if is_sweep:
         return _sweep(asked, composed, fingerprints)
     refuse_lone_members([composed[0].cfg])

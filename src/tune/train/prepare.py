@@ -154,7 +154,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
 
     tasks = {name: (labels.task.kind, labels.task.weight) for name, labels in table.tasks.items()}
     whole = TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss
-    transfer: Transfer = build(config["transfer"])
+    transfer: Transfer = build(config["transfer"], output=config["output"])
     transfer.refuse(network, whole, data)
     plan: FreezePlan = build(config["freeze"])
     phases = plan.phases(list(network.layers), config["epochs"])
