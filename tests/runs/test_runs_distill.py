@@ -157,7 +157,7 @@ def test_a_run_that_is_not_there_or_not_done_or_an_ensemble_is_no_teacher(capsys
         (["transfer=relational", *BACKBONE, "freeze=deep"], "nothing in front of it trains"),
         (
             ["transfer=relational", *BACKBONE, "transfer.teacher.name=resnet10t"],
-            "no package carries weights of resnet10t",
+            "transfer.teacher.weights no package carries",
         ),
     ],
 )

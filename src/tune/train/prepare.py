@@ -33,6 +33,7 @@ from tune.models.freeze import FreezePlan, Phase
 from tune.models.init import Init, refuse_equal_units
 from tune.models.interface import FittedHead, Head
 from tune.models.network import Network
+from tune.train.adapt.method import build_method
 from tune.train.callbacks.loggers import require_package
 from tune.train.devices.memory import keep_freed_memory
 from tune.train.devices.precision import Precision, choose_precision
@@ -42,7 +43,6 @@ from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
 from tune.train.regularize import Regularize
 from tune.train.rows import read_rows
-from tune.transfer.interface import Transfer
 
 
 @dataclass
@@ -154,7 +154,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
 
     tasks = {name: (labels.task.kind, labels.task.weight) for name, labels in table.tasks.items()}
     whole = TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss
-    transfer: Transfer = build(config["transfer"], output=config["output"])
+    transfer = build_method(config)
     transfer.refuse(network, whole, data)
     plan: FreezePlan = build(config["freeze"])
     phases = plan.phases(list(network.layers), config["epochs"])

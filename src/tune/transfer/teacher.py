@@ -106,7 +106,9 @@ def find_teacher(named: Any, data: ImageData, output: str) -> Teacher:
     """
     if isinstance(named, Backbone):
         if not named.weights_digest:
-            raise ConfigError(Problem(f"{KEY}.weights", "random weights have nothing to teach: name others"))
+            raise ConfigError(
+                Problem(f"{KEY}.weights", "random weights have nothing to teach: take package, hub, run:ID or a file")
+            )
         spec = named.input
         transform = InputTransform(spec.size, spec.mean, spec.std, spec.interpolation, data.fit)
         return Teacher(named.weights_source, named, transform)
