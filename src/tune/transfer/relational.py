@@ -40,9 +40,9 @@ class Relational(Transfer):
 
     The teacher is asked once, of the plain images (see `tune.transfer.teacher`).
 
-    Source: Park et al. 2019, "Relational Knowledge Distillation", eq. 4 to 8. We take means over pairs and triplets of
-    different rows, they sums; strengths are those of their section 4.2 (classification), where their code too takes
-    means, over rows paired with themselves as well.
+    Source: Park et al. 2019, "Relational Knowledge Distillation", section 3.2. We take means over pairs and triplets of
+    different rows, they sums; their code takes means over rows paired with themselves too. The strengths are those with
+    which classifiers are commonly distilled so, as in Tian et al. 2020, "Contrastive Representation Distillation".
 
     Args:
         teacher: ``run:ID``, or a backbone: ``backbone@transfer.teacher=efficientnet_lite2``.
