@@ -26,6 +26,12 @@ BESIDE = {
     "regularize=swa": ["epochs=4"],
     "optimizer=timm": ["optimizer.name=lion"],
     "optimizer=lbfgs": ["batch_size=64", "epochs=2"],
+    "transfer=distill": ["backbone@transfer.teacher=efficientnet_lite0", "transfer.teacher.input_size=32"],
+    "transfer=relational": [
+        "backbone@transfer.teacher=efficientnet_lite0",
+        "transfer.teacher.input_size=32",
+        "head=mlp",
+    ],
     "backbone=pair": ["backbone.first.input_size=32", "backbone.second.input_size=48"],
     "backbone=alexnet": ["backbone.input_size=67"],
     "backbone=timm": ["backbone.name=resnet18", "backbone.weights=none"],

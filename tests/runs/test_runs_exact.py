@@ -51,9 +51,10 @@ def test_another_seed_gives_other_weights(tune):
         ["regularize.ema=0.9", "regularize.sam=0.05", "loss=center", "data.sampler=balanced"],
         ["regularize.swa=2"],
         ["epoch_steps=5", "epochs=6"],
+        ["transfer=distill", "backbone@transfer.teacher=efficientnet_lite1", "transfer.teacher.input_size=48"],
     ],
 )
-def test_averages_sharp_steps_centres_and_epochs_of_steps_survive_a_kill(tune, words):
+def test_averages_sharp_steps_centres_epochs_of_steps_and_teachers_survive_a_kill(tune, words):
     tune("run", *WILD, *words, "name=plain")
     plain = next((tune.folder / "outputs" / "plain").iterdir())
     assert same(plain, killed_and_resumed(tune, kills=1, workers=0, wild=[*WILD, *words]))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tune.cli.chain import folder_of, prepared_parts, refuse_changes, runs_of
 from tune.config import gate
 from tune.config.across.domains import closes_source
+from tune.config.across.latest import pin_latest
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
@@ -39,6 +40,8 @@ def run(words: list[str]) -> int:
     fingerprints = check_all(composed, tree, asked.allow)
     for option in dict.fromkeys(option for each in composed for option in each.shadowed):
         _say(f"note: {option} is your own file; it stands before the shipped one")
+    for line in filter(None, dict.fromkeys(pin_latest(each.cfg) for each in composed)):
+        _say(line)
     if is_sweep:
         return _sweep(asked, composed, fingerprints)
     refuse_lone_members([composed[0].cfg])

@@ -15,7 +15,7 @@ from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
 from tune.config.overrides import COMMAND_LINE
 from tune.config.signature.annotations import type_of
-from tune.config.signature.source import Found, Parameter, Signature, find, signature
+from tune.config.signature.source import Found, Parameter, Signature, find, inherits, signature
 from tune.config.signature.types import UNKNOWN, Fields, written
 from tune.config.tree import ConfigTree
 from tune.errors import Problem
@@ -123,7 +123,9 @@ class _Checker:
 
     def nested(self, group: str, key: str, value: Any) -> Iterator[Problem]:
         for inside, node in _with_target(value, key):
-            yield from self.node(group, inside, node, node["_target_"])
+            found = self.found(node["_target_"], node)
+            is_backbone = isinstance(found, Found) and inherits(found, schema.BACKBONE)  # wherever it stands: a teacher
+            yield from self.node("backbone" if is_backbone else group, inside, node, node["_target_"])
 
     def typed(self, owner: Signature, name: str, value: Any, key: str) -> Iterator[Problem]:
         if value == MISSING:

@@ -96,6 +96,9 @@ SHARED = {
 }
 """Nodes that take keys besides those of the class they name, and the dataclass of these keys."""
 
+BACKBONE = "tune.models.interface.Backbone"
+"""What every backbone inherits."""
+
 WITHOUT_TARGET = {
     "cache": "tune.features.options.CacheOptions",
     "ensemble": "tune.config.across.repeats.EnsembleOptions",
@@ -144,7 +147,7 @@ RESERVED: dict[str, dict[str, str]] = {
     "freeze": {"chosen": "is set by the run. To decide by yourself: freeze=deep, freeze=mid or freeze=full"},
     "optimizer": {"params": _FACT, "lr": "is a key of the run: set lr", "weight_decay": _WEIGHT_DECAY},
     "scheduler": {"optimizer": _FACT, "steps_per_epoch": _FACT},
-    "transfer": {"loss": "is a group of its own: choose with loss="},
+    "transfer": {"loss": "is a group of its own: choose with loss=", "output": "is a key of the run: set output"},
     "logger": {"save_dir": "is the run folder", "name": "is the run folder", "version": "is the run folder"},
     "trainer": {
         "max_epochs": "is a key of the run: set epochs",

@@ -87,7 +87,7 @@ class ImageData(pl.LightningDataModule):
             raise ConfigError(f"batch_size: {text}; take a multiple of {world * accumulate}")
         self.table = table
         self.parts = parts
-        self.fit = fit
+        self.fit: Fit = fit
         self.transform = InputTransform(input_size, mean, std, interpolation, fit)
         self.workers = workers
         self.accumulate = accumulate

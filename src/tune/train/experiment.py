@@ -220,7 +220,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     )
     prepared.frozen.fill(say)
     learner = prepared.learner
-    learner.sight = sight = LearnerSight(learner, prepared.data, config["output"])
+    learner.sight = sight = LearnerSight(prepared)
     for line in learner.transfer.prepare(sight):
         say(line)
     resumed = last if job.resume and last.exists() else None

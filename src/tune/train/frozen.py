@@ -97,7 +97,7 @@ class FrozenPart:
                 rows.forget("")
             if missing := len(rows.missing("", self.plain)):
                 started = time.monotonic()
-                with _bar(f"{missing:,} images", missing) as tick:
+                with bar(f"{missing:,} images", missing) as tick:
                     rows.fill("", self.plain, tick)
                 say(f"cache     {missing:,} images in {time.monotonic() - started:.1f} s")
 
@@ -168,7 +168,7 @@ class FrozenPart:
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Tick]:
+def bar(title: str, total: int) -> Iterator[Tick]:
     """A progress bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda done, total: None

@@ -36,6 +36,7 @@ from tune.models.init import Init, refuse_equal_units
 from tune.models.interface import FittedHead, Head
 from tune.models.network import Network
 from tune.train.adapt.beside import as_trained, take_head
+from tune.train.adapt.method import build_method
 from tune.train.callbacks.loggers import require_package
 from tune.train.choose.auto import choose_freeze
 from tune.train.choose.rule import Choice
@@ -48,7 +49,6 @@ from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
 from tune.train.regularize import Regularize
 from tune.train.rows import data_node, read_rows
-from tune.transfer.interface import Transfer
 
 
 @dataclass
@@ -129,7 +129,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         init.backbone(backbone)
         refuse_equal_units(backbone)
     outputs = {name: labels.task.num_outputs for name, labels in table.tasks.items()}
-    transfer: Transfer = build(config["transfer"])
+    transfer = build_method(config)
     head = new_head(config, backbone.feature_dim, classes, outputs)
     if transfer.keeps_head:
         take_head(head, config)
@@ -166,8 +166,10 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         world=world,
     )
 
+    tasks = {name: (labels.task.kind, labels.task.weight) for name, labels in table.tasks.items()}
+    whole = TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss
     with keyed("transfer", config["seed"]):
-        transfer.refuse(network, loss, data)
+        transfer.refuse(network, whole, data)
     config, choice = choose_freeze(config, network, data, contents, precision, device)
     plan: FreezePlan = build(config["freeze"])
     plan.keeps_head = transfer.keeps_head
@@ -176,11 +178,10 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     data.use(frozen)
     if problems := regularize.problems(config["epochs"], accumulate, precision.trainer):
         raise ConfigError(*problems)
-    tasks = {name: (labels.task.kind, labels.task.weight) for name, labels in table.tasks.items()}
     total_steps = config["epochs"] * data.steps_per_epoch
     learner = Learner(
         network,
-        TaskLosses(loss, tasks, config["head"].get("weights") == "uncertainty") if tasks else loss,
+        whole,
         transfer,
         penalties_of(
             regularize.l1, regularize.l2, regularize.l2_sp, network, any(p.trained - {"head"} for p in phases)

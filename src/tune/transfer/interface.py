@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from tune.batch import Batch, Output
     from tune.data.module import ImageData
+    from tune.data.transforms import InputTransform
     from tune.losses.interface import Loss
+    from tune.models.interface import Backbone
     from tune.models.network import Network
 
 
@@ -47,8 +49,11 @@ class Sight(Protocol):
         output: folder below which runs are looked for.
     """
 
-    data: ImageData
-    output: str
+    @property
+    def data(self) -> ImageData: ...
+
+    @property
+    def output(self) -> str: ...
 
     @property
     def seed(self) -> int: ...
@@ -58,6 +63,19 @@ class Sight(Protocol):
 
     def look(self, domain: str = "target", part: Literal["train", "val"] = "train") -> Seen:
         """Run the network over a part of a domain; what is cached of it is not computed again."""
+        ...
+
+    def ask(self, backbone: Backbone, transform: InputTransform, about: str) -> tuple[Tensor, Tensor]:
+        """Run another backbone over the training rows as they are, once, and keep what it says in the cache.
+
+        Args:
+            backbone: in eval mode afterwards, and frozen.
+            transform: from the images of the data to what it takes.
+            about: what it is, in a few words.
+
+        Returns:
+            Rows of the data table (N,), ascending, and features (N, D) float32 of each, on the CPU.
+        """
         ...
 
 
