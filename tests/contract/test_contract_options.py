@@ -15,7 +15,10 @@ from tune.config.compose import ConfigTree, compose
 TREE = ConfigTree()
 GROUPS = ("head", "init", "freeze", "augment", "regularize", "loss", "optimizer", "scheduler", "transfer")
 NEEDS_WEIGHTS_OF_THE_HUB = {"resnet50", "inception_v3", "convnext_tiny", "vit_small", "mobilenetv3"}
-TINY = ["data=synthetic", "data.rows=64", "batch_size=8", "cache=never", "logger=csv"]
+TINY = ["batch_size=8", "cache=never", "logger=csv"]
+ONE_DOMAIN = ["data=synthetic", "data.rows=64"]
+TWO_DOMAINS = ["data=domains", *(f"data@data.{side}=synthetic" for side in ("source", "target")), "guard=false"]
+TWO_DOMAINS += ["data.source.rows=64", "data.target.rows=64", "objective=val/infomax"]
 SMALL = ["backbone.input_size=32"]
 TWO_STEPS = ["epochs=1", "trainer=cpu", "+trainer.limit_train_batches=2"]
 BESIDE = {
@@ -36,6 +39,13 @@ BESIDE = {
     "backbone=alexnet": ["backbone.input_size=67"],
     "backbone=timm": ["backbone.name=resnet18", "backbone.weights=none"],
 }
+BETWEEN_DOMAINS = {
+    "transfer=statistics": [],
+    "transfer=reweight": [],
+    "transfer=tradaboost": ["data.labelled=2"],
+    "transfer=source_free": ["freeze=full"],
+    **{f"transfer={name}": ["head=mlp"] for name in ("coral", "mmd", "dann")},
+}
 FITTED = {"head=sklearn"}  # no step is taken: tests/runs/test_runs_fitted.py
 OPTIONS = [f"{group}={option}" for group in GROUPS for option in TREE.options(group)]
 BACKBONES = [f"backbone={option}" for option in TREE.options("backbone") if option not in NEEDS_WEIGHTS_OF_THE_HUB]
@@ -47,11 +57,12 @@ pytestmark = pytest.mark.filterwarnings("default")  # warnings of other packages
 def test_every_option_trains_two_steps(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = SMALL if option != "backbone=pair" else []
-    code = main(["run", *TINY, *small, *TWO_STEPS, option, *BESIDE.get(option, []), "--json"])
+    data = [*TWO_DOMAINS, *BETWEEN_DOMAINS[option]] if option in BETWEEN_DOMAINS else ONE_DOMAIN
+    code = main(["run", *data, *TINY, *small, *TWO_STEPS, option, *BESIDE.get(option, []), "--json"])
     said = capsys.readouterr()
     assert code == 0, said.err
     answer = json.loads(said.out.splitlines()[-1])
-    assert answer["metrics"]["val/loss"] > 0
+    assert answer["metrics"]["val/infomax" if option == "transfer=source_free" else "val/loss"] > 0
     last = torch.load(Path(answer["run_dir"]) / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] >= 2
 
