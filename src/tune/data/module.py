@@ -120,6 +120,7 @@ class ImageData(pl.LightningDataModule):
                 some, self.batch_rows, draw=drawn, stretch=stretch, seed=seed, rank=rank, world=world
             )
             stretch = len(orders[domain])  # of the first domain; the others begin again as often as it takes
+        self.trained: list[int] = np.unique(np.concatenate(list(trained.values()))).tolist()
         self._orders, self._first = orders, next(iter(orders.values()))
         self._order = Together(orders)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +15,10 @@ from tune.features.extract import Encoder, FrozenRows
 from tune.features.options import CacheOptions
 from tune.features.prefix import Uncut, cut_backbone
 from tune.models.freeze import apply_phase, set_modes
+from tune.train.screen import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from tune.data.splits import Parts
     from tune.features.compiled import Mode
     from tune.features.contents import Contents
-    from tune.features.extract import Tick
     from tune.models.freeze import FreezePlan, Phase
     from tune.models.network import Network
     from tune.train.devices.precision import Precision
@@ -40,6 +38,8 @@ class FrozenPart:
     Args:
         phases: of the run.
         parts: rows that train, validate and test.
+        trained: rows of which training takes views.
+        is_looked_at: whether training rows are seen as they are too, by what adapts one domain to another.
         views: augmented views of each training image; 0: training images are not changed at random.
         epochs: of the run.
         turns: passes over the training rows of which some epochs take something.
@@ -52,6 +52,8 @@ class FrozenPart:
 
     phases: Sequence[Phase]
     parts: Parts
+    trained: list[int]
+    is_looked_at: bool
     views: int
     epochs: int
     turns: Callable[[int, int], range]
@@ -80,7 +82,9 @@ class FrozenPart:
     @property
     def plain(self) -> list[int]:
         """Rows that the network sees as they are."""
-        seen = [self.parts.val, self.parts.test] if self.views else [self.parts.train, self.parts.val, self.parts.test]
+        seen = [self.parts.val, self.parts.test]
+        if not self.views or self.is_looked_at:
+            seen.insert(0, self.parts.train)
         return [row for part in seen for row in part.tolist()]
 
     def fill(self, say: Callable[[str], None]) -> None:
@@ -113,7 +117,7 @@ class FrozenPart:
         end = self.phases[number + 1].start_epoch if number + 1 < len(self.phases) else self.epochs
         turns = self.turns(self.phases[number].start_epoch, end) if self.views else ()
         views = dict.fromkeys(str(turn % self.views) for turn in turns)
-        return [("", self.plain), *((view, self.parts.train.tolist()) for view in views)]
+        return [("", self.plain), *((view, self.trained) for view in views)]
 
     def estimate_seconds(self) -> float:
         """How long it takes to compute what is missing, from a few images."""
@@ -126,7 +130,7 @@ class FrozenPart:
 
     def describe(self) -> str:
         """One line for the first screen; empty when nothing is frozen."""
-        lines, train = [], len(self.parts.train)
+        lines, train = [], len(self.trained)
         for number, (encoder, rows) in enumerate(zip(self.encoders, self.rows, strict=True)):
             if rows is not None:
                 wanted = self.wanted(number)
@@ -159,26 +163,12 @@ class FrozenPart:
             return None
         if view and (number, view) not in self.filled:
             self.filled.add((number, view))
-            rows.fill(view, self.parts.train.tolist())
+            rows.fill(view, self.trained)
         return rows.take(view, index)
 
     def enter(self, phase: Phase) -> None:
         """Work in a phase from now on."""
         self.phase = list(self.phases).index(phase)
-
-
-@contextmanager
-def bar(title: str, total: int) -> Iterator[Tick]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done, total: bar.update(task, completed=done)
 
 
 def _number(phases: Sequence[Phase], epoch: int) -> int:
@@ -204,7 +194,17 @@ def frozen_part(
     options = CacheOptions(**config["cache"])
     views = (options.views or data.turns(0, config["epochs"]).stop) if data.changes_pixels else 0
     none = [None] * len(phases)
-    part = FrozenPart(phases, data.parts, views, config["epochs"], data.turns, [*none], [*none])
+    part = FrozenPart(
+        phases,
+        data.parts,
+        data.trained,
+        data.table.domain is not None,
+        views,
+        config["epochs"],
+        data.turns,
+        [*none],
+        [*none],
+    )
     if options.views and not views:
         raise ConfigError(Problem("cache.views", "has no effect: augment changes no pixels"))
     if device == "xla" or precision.trainer in ("bf16-true", "64-true"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tune.data.options import separate
 from tune.errors import ConfigError, DataError, Problem, RunError
 from tune.models.weights import load_run
 from tune.run_dir import find_run, shown
+from tune.train.interrupt import Interrupted
 from tune.train.rows import judge
 from tune.train.sweep.ledger import ledger_key, read_record, source_digest
 
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
     from tune.models.interface import Head
 
 Say = Callable[[str], None]
+STATISTICS = "tune.transfer.statistics.Statistics"
 FINE_TUNE = "tune.transfer.fine_tune.FineTune"
 
 
 def of_source(config: dict[str, Any]) -> dict[str, Any]:
     """The run that learns from the source alone, and standardises the target afterwards."""
-    return _alone(config) | {"transfer": {"_target_": "tune.transfer.statistics.Statistics"}}
+    return _alone(config) | {"transfer": {"_target_": STATISTICS}}
 
 
 def of_target(config: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +113,8 @@ def found_or_run(config: dict[str, Any], say: Say, what: str) -> Path:
             outcome = execute(
                 Job(config, run_dir=str(folder)), lambda line: say(f"  {line}") if line.startswith("epoch") else None
             )
+            if outcome.status == "interrupted":
+                raise Interrupted(signal.SIGINT if outcome.exit_code == 130 else signal.SIGTERM)
             if outcome.status != "done":
                 log = f"log: {shown(folder / 'run.log')}"
                 raise RunError(f"{what}: it {outcome.status}, {outcome.cause}   {log}")

@@ -19,7 +19,7 @@ from tune.evaluate.paired import METRICS, Joined, join, read_predictions
 from tune.evaluate.predict import Predictions, write_predictions
 from tune.models.weights_file import load_weights
 from tune.run_dir import find_run
-from tune.train.adapt.beside import FINE_TUNE, found_or_run, of_source, of_target
+from tune.train.adapt.beside import FINE_TUNE, STATISTICS, found_or_run, of_source, of_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,9 @@ def guard(config: dict[str, Any], learner: Learner, run_dir: Path, say: Callable
         if closes_source(config):
             beside = {"source only": _as_it_came(config, learner, run_dir)}
         else:
-            of = found_or_run(of_source(config), say, "guard     the source alone") / "predictions"
+            is_it = config["transfer"]["_target_"] == STATISTICS
+            of = run_dir if is_it else found_or_run(of_source(config), say, "guard     the source alone")
+            of /= "predictions"
             beside = {"source only": of / "test_unaligned.csv", "statistics": of / "test.csv"}
             lines += _label_shift(of, answer)
         ceiling = found_or_run(of_target(config), say, "guard     the target with its labels")
