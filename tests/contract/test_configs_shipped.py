@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tune.config import files
-from tune.config.check import NEEDS_A_VALUE, check
+from tune.config.check import NEEDS, check
 from tune.config.compose import ConfigTree, compose, expand
 from tune.config.gate import nodes
 
@@ -29,7 +29,7 @@ def test_every_option_of_every_group_fits_into_the_default_run(group, option):
     composed = compose(TREE, words)
     assert composed.choices[group] == option
     # An option may leave a value to the user, as backbone=timm does with the name.
-    assert [each for each in check(composed, TREE) if not each.text.startswith(NEEDS_A_VALUE)] == []
+    assert [each for each in check(composed, TREE) if not each.text.startswith(NEEDS)] == []
 
 
 @pytest.mark.parametrize("experiment", TREE.experiments())

@@ -87,6 +87,8 @@ def cut_down(words):
 @pytest.mark.parametrize("words", RUN_HERE, ids=" ".join)
 @pytest.mark.filterwarnings("default")  # a user sees warnings of other packages in run.log, and the run goes on
 def test_a_command_of_tune_works(here, capsys, words):
+    if "latest" in words:
+        assert main(["run", "data.root=photos", *SMALL]) == 0
     words = cut_down(words) if words[0] == "run" or words[:2] == ["cache", "build"] else words
     assert main(words) == 0, capsys.readouterr().err
 

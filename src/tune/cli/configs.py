@@ -182,7 +182,7 @@ def _choice(group: str, option: str) -> list[str]:
 
 def _problems(tree: ConfigTree, words: list[str], allow: list[str], *, is_option: bool) -> list[Problem]:
     """Problems of one run or sweep; an option may leave a value to the user, as backbone=timm does with the name."""
-    from tune.config.check import NEEDS_A_VALUE, check
+    from tune.config.check import NEEDS, check
     from tune.config.compose import compose, expand
 
     try:
@@ -191,4 +191,4 @@ def _problems(tree: ConfigTree, words: list[str], allow: list[str], *, is_option
     except ConfigError as error:
         return error.problems
     found = dict.fromkeys(problem for run in runs for problem in check(run, tree, allow))
-    return [problem for problem in found if not (is_option and problem.text.startswith(NEEDS_A_VALUE))]
+    return [problem for problem in found if not (is_option and problem.text.startswith(NEEDS))]

@@ -20,8 +20,8 @@ from tune.config.signature.types import UNKNOWN, Fields, written
 from tune.config.tree import ConfigTree
 from tune.errors import Problem
 
-NEEDS_A_VALUE = "needs a value"
-"""How the complaint begins about a value that only the user can give."""
+NEEDS = "needs "
+"""How the complaint begins about something that only the user can give: a value, or another choice beside it."""
 
 MISSING = "???"
 """What a YAML writes for a value that somebody must give."""
@@ -220,7 +220,7 @@ class _Checker:
 
     def needed(self, group: str) -> str:
         option = self.composed.choices.get(group)
-        return f"{NEEDS_A_VALUE}, {group}={option} has no default for it" if option else NEEDS_A_VALUE
+        return f"{NEEDS}a value, {group}={option} has no default for it" if option else f"{NEEDS}a value"
 
     def problem(self, key: str, text: str) -> Problem:
         return Problem(key, text, self.composed.origin(key))

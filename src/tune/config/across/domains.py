@@ -49,19 +49,17 @@ def problems(cfg: dict[str, Any]) -> Iterator[Problem]:
     domains, objective = is_domains(data), cfg.get("objective")
     target = transfer.get("_target_") if isinstance(transfer, dict) else None
     if target in BETWEEN and not domains:
-        yield Problem("transfer", f"{BETWEEN[target]}, and there is one domain only: choose data=domains")
+        yield Problem("transfer", f"needs data=domains, a source and a target: it {BETWEEN[target]}")
     if objective == "val/infomax" and not domains and not is_source_free(cfg):
         yield Problem("objective", "val/infomax is measured on target rows without labels: data=domains")
     if cfg.get("guard") is False and not domains:
         yield Problem("guard", "has no effect: there is nothing to stand beside a run in one domain")
     if is_source_free(cfg):
         if not domains and not starts_from_run(cfg):
-            text = (
-                "starts from what was trained on the source: backbone.weights=run:ID, or data=domains to train it first"
-            )
+            text = "needs what was trained on the source: backbone.weights=run:ID, or data=domains to train it first"
             yield Problem("transfer", text)
         if objective != "val/infomax":
-            text = f"{objective} needs labels, and source_free has none to validate on: objective=val/infomax"
+            text = f"needs to be val/infomax, not {objective}: source_free has no labels to validate on"
             yield Problem("objective", text)
         if isinstance(cfg.get("threshold"), str):
             yield Problem("threshold", "is chosen by labels, and source_free has none: give a number, or null")
