@@ -2,7 +2,7 @@
 
 Not a matter of time: `tune` alone. Beside the methods stand what the guard of each run measured: the source alone, the
 target's statistics, and the ceiling, a run on the target with all its labels.
-`python -m benchmarks.domains [EXPERIMENT …] [words]`
+`python -m benchmarks.domains [FOLDER] [EXPERIMENT …] [words]`; what a FOLDER holds already is not run again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from benchmarks.measure import process, tune
 
 EXPERIMENTS = ("mnist_to_digits", "digits_to_mnist", "poly_to_mono", "mono_to_poly")
-METHODS = ("reweight", "coral", "mmd", "dann", "source_free")
+METHODS = ("coral", "mmd", "dann", "source_free")
 
 
 def domains(experiment: str, words: list[str], folder: Path) -> Iterator[str]:
     """A line per method: accuracy (and ROC AUC of two classes) on the target's test part."""
-    asked = [f"+experiment=domains/{experiment}", f"transfer={','.join(METHODS)}", *words]
+    asked = [f"+experiment=domains/{experiment}", f"transfer={','.join(METHODS)}", "sweep.jobs=2", *words]
     if not any(word.startswith("seed=") for word in words):
         asked.append("seed=0,1,2")
     out = process(tune("-m", *asked, output=folder / "outputs"), folder / "cache").out
@@ -55,12 +55,13 @@ def _line(experiment: str, method: str, found: list[dict], said: str = "") -> st
 
 
 if __name__ == "__main__":
+    given = [Path(word) for word in sys.argv[1:] if Path(word).is_dir()]
     named = [word for word in sys.argv[1:] if word in EXPERIMENTS] or list(EXPERIMENTS)
-    others = [word for word in sys.argv[1:] if word not in EXPERIMENTS]
+    others = [word for word in sys.argv[1:] if word not in EXPERIMENTS and Path(word) not in given]
     print(
         "| experiment | method; seeds for which the guard says so | accuracy | ROC AUC |\n|---|---|---|---|", flush=True
     )
     with tempfile.TemporaryDirectory() as place:
         for name in named:
-            for line in domains(name, others, Path(place)):
+            for line in domains(name, others, given[0] if given else Path(place)):
                 print(line, flush=True)
