@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from safetensors.torch import load_file
 
 import tune
 from tune.cli.main import main
+from tune.config.compose import ConfigTree, compose
+from tune.train.experiment import Job, execute
+from tune.train.interrupt import Interrupted
 
 # Warnings of other packages go to run.log, as for a user.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
@@ -171,6 +175,39 @@ def test_statistics_undo_a_shift_of_the_features(capsys):
     rows = target["split"] == "test"
     said = loaded.classify(list(target["images"][rows]))
     assert np.mean(np.array(said) == target["labels"][rows].astype(str)) == record["metrics"]["test/accuracy"]
+
+
+@pytest.mark.parametrize("method", ["dann", "reweight", "source_free"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(method):
+    both()
+    words = [f"transfer={method}", objective_of(method), "epochs=4", "guard=false", "scheduler=constant"]
+    config = compose(ConfigTree(), [*WORDS, *words]).cfg
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 3/"):
+            raise Interrupted(signal.SIGTERM)
+
+    whole = execute(Job(config), lambda line: None)
+    stopped = execute(Job(config), stop)
+    assert (whole.status, stopped.status) == ("done", "interrupted")
+    resumed = execute(Job(config, run_dir=str(stopped.run_dir), resume=True), lambda line: None)
+    one, two = (load_file(each.run_dir / "model.safetensors") for each in (whole, resumed))
+    assert all(bool((one[name] == two[name]).all()) for name in one)
+    assert resumed.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("method", ["fine_tune", "statistics", "source_free"])
+def test_a_finished_run_is_measured_again_and_attacked_on_the_target(capsys, method):
+    both()
+    words = [f"transfer={method}", objective_of(method), "epochs=2", "guard=false"]
+    run_dir, record, _ = run(capsys, *words, "evaluate={attack: fgsm, eps: [8]}")
+    assert "test/attack_success@8" in record["metrics"]
+    assert record["attack"]["rows"] == 40
+    assert main(["evaluate", str(run_dir), "--json"]) == 0
+    said = capsys.readouterr()
+    again = json.loads(said.out.splitlines()[-1])["metrics"]
+    assert again["test/accuracy"] == pytest.approx(record["metrics"]["test/accuracy"])
+    assert "as run.json has it" in said.err
 
 
 def test_what_stands_beside_a_run_is_found_again(capsys):
@@ -344,6 +381,7 @@ def test_classes_in_another_order_are_the_same_classes(capsys):
         (["transfer=coral", "data.target.workers=2"], "data.target.workers"),
         (["transfer=coral", "data.target.file=none.npz"], "none.npz"),
         (["transfer=coral", "head=sklearn"], "with data=domains it trains"),
+        (["transfer=coral", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"], "trainer.devices=1"),
     ],
 )
 def test_bad_input_is_refused_by_its_key(capsys, words, named):

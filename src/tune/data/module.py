@@ -85,6 +85,8 @@ class ImageData(pl.LightningDataModule):
         if batch_size % (world * accumulate):
             text = f"{batch_size} rows cannot be divided equally among {world} processes × {accumulate} batches"
             raise ConfigError(f"batch_size: {text}; take a multiple of {world * accumulate}")
+        if world > 1 and table.domain is not None:
+            raise ConfigError("trainer.devices: two domains are learned from in one process: trainer.devices=1")
         self.table = table
         self.parts = parts
         self.fit: Fit = fit

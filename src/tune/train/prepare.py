@@ -123,7 +123,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     backbone = build(config["backbone"], output=config["output"])
     classes = len(table.classes)
     refuse_threshold(config["threshold"], classes)
-    refuse_attack(config, backbone, parts)
+    refuse_attack(config, backbone, table, parts)
     init: Init = build(config["init"])
     if not backbone.weights_digest:
         init.backbone(backbone)

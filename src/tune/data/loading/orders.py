@@ -73,6 +73,11 @@ def labelled_counts(table: Table, parts: Parts) -> list[int]:
     return counts.tolist() if counts.any() else [1] * table.num_classes
 
 
+def tested_rows(table: Table, parts: Parts) -> np.ndarray:
+    """Test rows that `test/…` is of: the target's, where there are two domains."""
+    return rows_by_domain(table, parts.test).get("target", parts.test[:0])
+
+
 def rows_by_domain(table: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of each domain, the source's first."""
     if table.domain is None:

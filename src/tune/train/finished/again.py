@@ -21,6 +21,7 @@ from tune.evaluate.metrics import tell
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.models.weights_file import load_weights
 from tune.run_dir import HIDDEN, read_json, run_id
+from tune.train.adapt.beside import with_source
 from tune.train.callbacks.loggers import quiet_lightning
 from tune.train.devices.trainer import build_trainer
 from tune.train.prepare import Prepared, prepare
@@ -63,7 +64,8 @@ def stand_up(run_dir: Path, config: dict[str, Any], evaluate: dict[str, Any]) ->
     """
     node = {key: value for key, value in config["trainer"].items() if key not in _SEVERAL}
     trainer = {**node, "devices": 1}
-    prepared = prepare({**config, "evaluate": evaluate, "trainer": trainer, "logger": {}})
+    asked = with_source(config, lambda line: None)
+    prepared = prepare({**asked, "evaluate": evaluate, "trainer": trainer, "logger": {}})
     _refuse_changed(run_dir, prepared)
     network, learner = prepared.network, prepared.learner
     frozen = {name: tensor.clone() for name, tensor in network.state_dict().items() if name in prepared.unchanged}

@@ -9,6 +9,7 @@ import torch
 
 from tune.config.build import build
 from tune.config.schema import Evaluate
+from tune.data.loading.orders import tested_rows
 from tune.data.seeds import keyed
 from tune.errors import ConfigError, Problem
 from tune.evaluate.robustness.gradients import Teacher, WhiteBox
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tune.data.splits import Parts
+    from tune.data.table import Table
     from tune.models.interface import Backbone
     from tune.train.prepare import Prepared
 
 
-def refuse_attack(config: dict[str, Any], backbone: Backbone, parts: Parts) -> None:
+def refuse_attack(config: dict[str, Any], backbone: Backbone, table: Table, parts: Parts) -> None:
     """Refuse an attack that has no rows, or no public teacher.
 
     Raises:
@@ -31,11 +33,12 @@ def refuse_attack(config: dict[str, Any], backbone: Backbone, parts: Parts) -> N
     options, problems = Evaluate(**config["evaluate"]), []
     if options.attack is None:
         return
-    if not len(parts.test):
+    tested = tested_rows(table, parts)
+    if not len(tested):
         text = "attacks test rows, and there are none: data.split.test=0.2"
         problems.append(Problem("evaluate.attack", text))
-    elif options.rows is not None and options.rows > len(parts.test):
-        text = f"{options.rows} rows, and the test part has {len(parts.test)}: leave it out to attack all of them"
+    elif options.rows is not None and options.rows > len(tested):
+        text = f"{options.rows} rows, and the test part has {len(tested)}: leave it out to attack all of them"
         problems.append(Problem("evaluate.rows", text))
     if options.attack == "teacher" and options.teacher is None and not backbone.weights_digest:
         text = "the backbone starts from random weights, so it has no teacher. With another's: evaluate.teacher=package"
@@ -86,7 +89,7 @@ def attack(prepared: Prepared, options: Evaluate, threshold: float | None) -> tu
     device = torch.device({"cuda": "cuda", "mps": "mps"}.get(prepared.device, "cpu"))
     teacher = _teacher(prepared, options, device) if options.attack == "teacher" else None
     network = prepared.network.to(device).eval()
-    table, test = prepared.table, prepared.parts.test
+    table, test = prepared.table, tested_rows(prepared.table, prepared.parts)
     tally = attack_rows(
         Attack(options, WhiteBox(network), teacher, prepared.config["seed"]),
         some_rows(test, table.labels, options.rows),
