@@ -112,6 +112,18 @@ def refused(capsys, *words: str) -> str:
     return capsys.readouterr().err
 
 
+def test_rows_of_the_target_are_not_chosen_by_their_labels(capsys):
+    both(share=0.2)
+    _, record, _ = run(capsys, "transfer=fine_tune", "guard=false", "epochs=1", "data.split.per_class=10")
+    assert (
+        sum(record["prevalence"]["train"]) == 20 + 120
+    )  # 10 of each class of the source, all that train of the target
+    shutil.rmtree("outputs")
+    said = refused(capsys, "transfer=coral", "data.target.split.per_class=5")
+    assert "data.target.split.per_class" in said
+    assert "by their labels" in said
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_no_label_of_the_target_reaches_what_is_learned(capsys, method):
     """Weights and epoch are the same to the bit when all labels of training and validation rows are shuffled."""
@@ -363,9 +375,57 @@ def test_domains_of_other_classes_are_refused_with_both_lists(capsys):
 
 def test_classes_in_another_order_are_the_same_classes(capsys):
     both(shift=0)
-    _, plain, _ = run(capsys, "transfer=fine_tune", "guard=false")
-    _, turned, _ = run(capsys, "transfer=fine_tune", "guard=false", "data.target.classes=['1','0']")
+    _, turned, _ = run(capsys, "transfer=fine_tune", "data.target.classes=['1','0']", "epochs=2")
+    _, plain, _ = run(capsys, "transfer=fine_tune", "epochs=2")
     assert turned["metrics"] == plain["metrics"]
+    assert "trouble" not in turned["guard"]
+    ceilings = [each["guard"]["differences"]["ceiling"]["accuracy"]["value"] for each in (plain, turned)]
+    assert min(ceilings) > 0.9
+
+
+def test_a_failure_beside_a_run_does_not_lose_its_result(capsys, monkeypatch):
+    both()
+    gone = {"_target_": "tune.data.readers.arrays.Arrays", "file": "gone.npz"}
+    monkeypatch.setattr("tune.train.adapt.guard.of_target", lambda config: {**config, "data": gone, "guard": False})
+    _, record, said = run(capsys, "transfer=statistics", "epochs=1")
+    assert record["status"] == "done"
+    assert "test/accuracy" in record["metrics"]
+    assert record["guard"]["trouble"]
+    assert "nothing stands beside this run" in said
+
+
+def test_a_dry_run_looks_at_both_domains(capsys):
+    both()
+    for words in (["transfer=coral"], ["transfer=fine_tune"]):
+        assert main(["run", *WORDS, *words, "--dry-run"]) == 0
+        assert "nothing was started" in capsys.readouterr().err
+
+
+def test_a_loss_between_rows_measures_retrieval_in_both_domains(capsys):
+    both()
+    words = ["transfer=coral", "loss=triplet", "head=mlp", "batch_size=20", "loss.rows_per_class=5"]
+    _, record, _ = run(capsys, *words, "epochs=1", "guard=false")
+    assert {"val/recall_at_1", "test/recall_at_1", "test_source/recall_at_1"} <= record["metrics"].keys()
+
+
+def test_predictions_of_source_free_are_of_its_best_epoch(capsys):
+    both()
+    run_dir, record, _ = run(capsys, "transfer=source_free", "objective=val/infomax", "guard=false", "epochs=5")
+    rows = table_of(run_dir / "predictions/val.csv")
+    p = np.array([[float(row["p_0"]), float(row["p_1"])] for row in rows])
+    assert {row["label"] for row in rows} == {""}
+    entropy = -(p * np.log(p.clip(1e-12))).sum(axis=1).mean() + 0
+    mean = p.mean(axis=0)
+    assert -(mean * np.log(mean)).sum() - entropy == pytest.approx(record["metrics"]["val/infomax"], abs=1e-4)
+
+
+def test_source_free_starts_from_a_run_with_statistics(capsys):
+    both()
+    first, _, _ = run(capsys, "transfer=statistics", "guard=false", "epochs=2")
+    words = [f"backbone.weights=run:{first}", "transfer=source_free", "objective=val/infomax", "epochs=2"]
+    _, record, _ = run(capsys, *words)
+    assert "trouble" not in record["guard"]
+    assert record["guard"]["differences"].keys() == {"source only", "ceiling"}
 
 
 @pytest.mark.parametrize(
@@ -380,6 +440,8 @@ def test_classes_in_another_order_are_the_same_classes(capsys):
         (["transfer=coral", "data.target.split.tset=0.3"], "data.target.split.tset"),
         (["transfer=coral", "data.target.workers=2"], "data.target.workers"),
         (["transfer=coral", "data.target.file=none.npz"], "none.npz"),
+        (["transfer=coral", "data.source=null"], "data.source"),
+        (["transfer=source_free", "objective=val/infomax", "scheduler=plateau"], "plateau"),
         (["transfer=coral", "head=sklearn"], "with data=domains it trains"),
         (["transfer=coral", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"], "trainer.devices=1"),
     ],

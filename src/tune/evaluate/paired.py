@@ -93,22 +93,30 @@ class Joined:
         return paired(self.labels, sure[self.predicted_a], sure[self.predicted_b], metric, seed)
 
 
-def join(a: Path, b: Path, key: Callable[[str], str] = str) -> Joined:
+def join(a: Path, b: Path, key: Callable[[str], str] = str, key_b: Callable[[str], str] | None = None) -> Joined:
     """Read two files of predictions (row, path, label, predicted, p_<class>) and join them by path.
 
     Args:
-        a: one file.
+        a: one file, whose order of classes is taken.
         b: the other.
         key: what of a path must be the same in both.
+        key_b: the same for the second file; None: as for the first.
 
     Raises:
         DataError: if a file cannot be read, or they have other rows, labels or classes.
     """
     classes, ours = read_predictions(a, key)
-    classes_b, theirs = read_predictions(b, key)
-    if classes != classes_b:
+    classes_b, theirs = read_predictions(b, key_b or key)
+    if set(classes) != set(classes_b):
         text = f"has the classes {', '.join(classes_b)}, but {a} has {', '.join(classes)}"
         raise DataError(Problem(str(b), f"{text}: they cannot be compared"))
+    if classes != classes_b:
+        place = [classes.index(name) for name in classes_b]
+        from_b = [classes_b.index(name) for name in classes]
+        theirs = {
+            path: (place[label], place[predicted], [probs[k] for k in from_b])
+            for path, (label, predicted, probs) in theirs.items()
+        }
     if ours.keys() != theirs.keys():
         only = sorted(ours.keys() ^ theirs.keys())
         text = f"{len(only)} rows stand in one of {a} and it alone, as {only[0]}: they cannot be compared"

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Align(nn.Module):
     """Moves features (B, D) of the target so that each has the mean and deviation that it has in the source.
 
-    ``x -> (x - mean_t) / (std_t + 1e-6) * std_s + mean_s``, per feature; nothing changes until `fit`.
+    ``x -> (x - mean_t) / std_t * std_s + mean_s``, per feature; one that hardly varies in the target (less than a
+    thousandth of what it does in the source) becomes the source's mean. Nothing changes until `fit`.
     """
 
     scale: Tensor
@@ -29,7 +30,8 @@ class Align(nn.Module):
         (source_std, source_mean), (std, mean) = (
             torch.std_mean(x.double(), dim=0, correction=0) for x in (source, target)
         )
-        scale = source_std / (std + 1e-6)
+        is_alive = std > 1e-3 * source_std
+        scale = torch.where(is_alive, source_std / std.clamp_min(1e-12), 0.0)
         self.scale.copy_(scale)
         self.shift.copy_(source_mean - mean * scale)
 

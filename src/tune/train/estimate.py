@@ -34,15 +34,20 @@ def estimate_seconds(prepared: Prepared, batches: int = 3) -> float:
     learner.train()
 
     def step(batch) -> None:
-        moved = move_data_to_device(batch["target"], torch.device(device))
-        loss = learner.loss(prepared.network(learner.entering(moved.images)), moved)
-        loss.backward()
+        moved = move_data_to_device(batch, torch.device(device))
+        outputs = [(prepared.network(learner.entering(each.images)), each) for each in moved.values()]
+        losses = [
+            learner.loss(output, each) if bool((each.labels >= 0).all()) else output.logits.mean()
+            for output, each in outputs
+        ]
+        torch.stack(losses).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
 
     def look(batch) -> None:
         with torch.no_grad():
-            prepared.network(learner.entering(batch["target"].images.to(device)))
+            for each in batch.values():
+                prepared.network(learner.entering(each.images.to(device)))
 
     kept = prepared.frozen.rows[-1] is not None  # then a batch costs what trains, and every image once what is frozen
     training = _per_batch(data.train_dataloader(), step, batches, with_loading=not kept)

@@ -88,7 +88,8 @@ class Learner(pl.LightningModule):
         self.known = {f"network.{name}" for name in known}
         self.strict_loading = False
         self.predictions: dict[str, Predictions] = {}
-        self.embeddings, self.answers, self.hides_labels = Predictions(), TaskAnswers(tasks or {}), hides_labels
+        self.embeddings: dict[str, Predictions] = {}
+        self.answers, self.hides_labels = TaskAnswers(tasks or {}), hides_labels
         self.measures_retrieval = isinstance(loss, SeveralTerms) and loss.shapes_embedding
         self.sums: dict[str, Any] = {}  # of each term times its rows, in this epoch
         self.measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
@@ -144,7 +145,7 @@ class Learner(pl.LightningModule):
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
         for batch in batches.values():
             batch.images = self.entering(batch.images)
-        with self._autocast():
+        with torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext():
             terms = self.transfer.terms(self.network, batches, self.progress)
         terms |= {name: penalty(self.network) for name, penalty in self.penalties.items()}
         rows = len(next(iter(batches.values())).labels)
@@ -183,8 +184,7 @@ class Learner(pl.LightningModule):
     def validation_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
         self._predict(batches)
 
-    def test_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
-        self._predict(batches)
+    test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"train/{name}": value for name, value in self._means().items()})
@@ -249,9 +249,6 @@ class Learner(pl.LightningModule):
             return self.frozen.encoder(images)
         return images if images.device.type == "xla" else images.contiguous(memory_format=torch.channels_last)
 
-    def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
-
     def _means(self) -> dict[str, Tensor]:
         """Mean over all rows of this epoch's training, of each term of the loss."""
         sums = torch.stack([value.to(self.device) for value in self.sums.values()])
@@ -263,38 +260,41 @@ class Learner(pl.LightningModule):
     def _predict(self, batches: dict[str, Batch]) -> None:
         for domain, batch in batches.items():
             self.network.domain = domain
-            with self._autocast():
+            with torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext():
                 output: Output = self.network(self.entering(batch.images))
-            is_known = not self.hides_labels or bool((batch.labels >= 0).all())
-            loss = self.loss(output, batch) if is_known else output.logits.new_zeros(())
-            loss = loss * batch.weights.mean() if self.hides_labels else loss  # rows that a method weighs
-            self.predictions.setdefault(domain, Predictions()).add(batch.index, batch.labels, output.logits, loss)
+            self._note(domain, batch, output)
             if self.network.align is not None and domain == "target":
                 self.network.domain = "unaligned"
-                logits = self.network.judge(output.features).logits
-                self.predictions.setdefault("unaligned", Predictions()).add(batch.index, batch.labels, logits, loss)
+                self._note("unaligned", batch, self.network.judge(output.features))
             self.answers.add(batch, output)
-            if self.measures_retrieval and is_known:
-                self.embeddings.add(batch.index, batch.labels, output.embedding, output.logits.new_zeros(()))
         self.network.domain = "target"
+
+    def _note(self, domain: str, batch: Batch, output: Output) -> None:
+        is_known, loss = not self.hides_labels or bool((batch.labels >= 0).all()), output.logits.new_zeros(())
+        if is_known:
+            loss = self.loss(output, batch) * (batch.weights.mean() if self.hides_labels else 1)  # a method may weigh
+        self.predictions.setdefault(domain, Predictions()).add(batch.index, batch.labels, output.logits, loss)
+        if self.measures_retrieval and is_known:
+            kept = self.embeddings.setdefault(domain, Predictions())
+            kept.add(batch.index, batch.labels, output.embedding, output.logits.new_zeros(()))
 
     def _measure(self, part: str) -> None:
         values: dict[str, float] = {}
-        said, self.predictions = self.predictions, {}
+        said, self.predictions, shown, self.embeddings = self.predictions, {}, self.embeddings, {}
+        self.measured = {name: kept for name, kept in self.measured.items() if not name.startswith(part)}
         for domain, predictions in said.items():
             index, labels, probs, loss = predictions.gather()
             is_known, is_finite = bool((labels >= 0).all()), bool(torch.isfinite(probs).all())
             name = f"{part}_{domain}" if domain == "unaligned" or (part, domain) == ("test", "source") else part
             if is_known:
                 found = {"loss": loss} | (measure(probs, labels) if is_finite else {})
+                if domain in shown:
+                    found |= retrieval(shown[domain].gather_logits(), labels)
                 values |= {f"{name}/{metric}": value for metric, value in found.items()}
             if self.hides_labels and domain == "target" and is_finite:
                 values[f"{name}/infomax"] = infomax(probs)
             if is_known or name not in self.measured:
                 self.measured[name] = (index, labels, probs)
-        if self.measures_retrieval:
-            found = retrieval(self.embeddings.gather_logits(), self.measured[part][1])
-            values |= {f"{part}/{metric}": value for metric, value in found.items()}
         index = self.measured[part][0] if part in self.measured else torch.zeros(0)
         values |= {f"{part}/{metric}": value for metric, value in self.answers.measure(part, index).items()}
         self.log_dict(values, rank_zero_only=False)

@@ -6,7 +6,7 @@ from tune.losses.interface import loss_terms
 from tune.ranges import Range
 from tune.transfer.discrepancy.coral import coral
 from tune.transfer.interface import Transfer
-from tune.transfer.together import both
+from tune.transfer.together import apart, both
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class Coral(Transfer):
     Term "coral": ``strength * |C_s - C_t|² / (4 E²)`` of the embeddings (B, E) of a batch of each, see
     `tune.transfer.discrepancy.coral`.
 
-    Source: Sun and Saenko 2016, "Deep CORAL", eq. 7, with one layer, the input of the last linear one; they take its
+    Source: Sun and Saenko 2016, "Deep CORAL", eq. 6, with one layer, the input of the last linear one; they take its
     output.
 
     Args:
@@ -38,4 +38,4 @@ class Coral(Transfer):
     def terms(self, network: Network, batches: dict[str, Batch], progress: float) -> dict[str, Tensor]:
         source, target = both(network, batches)
         terms = loss_terms(self.loss, source, batches["source"])
-        return {**terms, "coral": self.strength * coral(source.embedding.float(), target.embedding.float())}
+        return {**terms, "coral": self.strength * apart(coral, source, target)}

@@ -47,11 +47,11 @@ def ramp(progress: float, steepness: float = 10.0) -> float:
 class Dann(Transfer, nn.Module):
     """The loss on the source, and a game: a discriminator learns to tell the domains apart, the network to hide them.
 
-    Term "domain": the discriminator's mean cross-entropy over both batches, of the embedding (B, E). It learns at
-    `lr`; what is in front of it gets its gradient reversed, times ``strength * ramp(progress)``. ln 2 is guessing.
+    Term "domain": the discriminator's cross-entropy, the mean of both batches' means, of the embedding (B, E). It
+    learns at `lr`; what is in front of it gets its gradient reversed, times ``strength * ramp(progress)``.
 
     Source: Ganin et al. 2016, "Domain-Adversarial Training of Neural Networks", eq. 18, with the schedule of section
-    5.2.2. The learning rate follows `scheduler`, not their formula.
+    5.2.2. The learning rate follows `scheduler`, not their formula, and they take the sum of both means.
 
     Args:
         strength: of the reversed gradient at the end, > 0; 1 in the paper.
@@ -78,6 +78,8 @@ class Dann(Transfer, nn.Module):
         embedding = torch.cat([source.embedding, target.embedding]).float()
         with torch.autocast(embedding.device.type, enabled=False):
             said = self.discriminator(reverse(embedding, self.strength * ramp(progress))).squeeze(1)  # (2 B,)
-        truth = torch.cat([said.new_zeros(len(source.logits)), said.new_ones(len(target.logits))])
+        rows = len(source.logits)
+        of_source = F.binary_cross_entropy_with_logits(said[:rows], torch.zeros_like(said[:rows]))
+        of_target = F.binary_cross_entropy_with_logits(said[rows:], torch.ones_like(said[rows:]))
         terms = loss_terms(self.loss, source, batches["source"])
-        return {**terms, "domain": F.binary_cross_entropy_with_logits(said, truth)}
+        return {**terms, "domain": (of_source + of_target) / 2}

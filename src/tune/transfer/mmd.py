@@ -6,7 +6,7 @@ from tune.losses.interface import loss_terms
 from tune.ranges import Range
 from tune.transfer.discrepancy.mmd import mmd
 from tune.transfer.interface import Transfer
-from tune.transfer.together import both
+from tune.transfer.together import apart, both
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ class Mmd(Transfer):
     layer, the input of the last linear one.
 
     Args:
-        strength: of the term, > 0; the paper tries 0.1 to 10.
+        strength: of the term, > 0; the paper tries 0.1 to 2.
     """
 
     shapes_embedding = True
@@ -37,4 +37,4 @@ class Mmd(Transfer):
     def terms(self, network: Network, batches: dict[str, Batch], progress: float) -> dict[str, Tensor]:
         source, target = both(network, batches)
         terms = loss_terms(self.loss, source, batches["source"])
-        return {**terms, "mmd": self.strength * mmd(source.embedding.float(), target.embedding.float())}
+        return {**terms, "mmd": self.strength * apart(mmd, source, target)}

@@ -51,7 +51,7 @@ class SourceFree(Transfer):
     what later ones learn from, so a network that is bad on the target to start with may get worse.
 
     Source: Liang et al. 2020, "Do We Really Need to Access the Source Data? Source Hypothesis Transfer for Unsupervised
-    Domain Adaptation" (SHOT), eq. 3, 5 to 7. Theirs has a bottleneck and a weight-normalised classifier; here head and
+    Domain Adaptation" (SHOT), eq. 3 to 7. Theirs has a bottleneck and a weight-normalised classifier; here head and
     backbone are those of the run. The mean of p is over a batch, as in their code.
 
     Args:

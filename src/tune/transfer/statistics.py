@@ -18,7 +18,8 @@ class Statistics(Transfer):
     """The loss on the source; at the end the target's features get the mean and deviation of the source's.
 
     Needs no label of the target and no training on it: the baseline that every other method has to beat. The statistics
-    are those of all training rows of each domain, see `tune.models.align`.
+    are those of all training rows of each domain, see `tune.models.align`. Until then nothing moves, so `val/infomax`
+    is of the target's features as they are.
 
     Source: of each feature by itself what Sun et al. 2016, "Return of Frustratingly Easy Domain Adaptation", algorithm
     1, do with the whole covariance; here the target moves, not the source, so that nothing is trained again.

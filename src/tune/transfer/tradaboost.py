@@ -61,7 +61,8 @@ class TrAdaBoost(Transfer):
     """The loss on labelled rows of both domains, weighted by boosting: source rows that contradict the target fade.
 
     The weights come from rounds of logistic regressions on the features, as the network gives them before it trains,
-    see `boosted_weights`; the network then trains once. Needs `data.labelled`, some labels of the target.
+    see `boosted_weights`; the network then trains once. They take the
+    place of the data's own weights. Needs `data.labelled`, some labels of the target.
 
     Args:
         rounds: of boosting.

@@ -7,8 +7,10 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
+from tune.batch import Output
 from tune.transfer.discrepancy.coral import coral
 from tune.transfer.discrepancy.mmd import WIDTHS, mmd
+from tune.transfer.together import apart
 
 DISTANCES = pytest.mark.parametrize("distance", [mmd, coral], ids=["mmd", "coral"])
 
@@ -106,3 +108,12 @@ def test_rows_that_are_all_equal_do_not_divide_by_zero():
     same = torch.ones(3, 2)
     assert float(mmd(same, same)) == 0
     assert tensor(float(coral(same, same))).isfinite()
+
+
+@DISTANCES
+def test_mixed_precision_around_it_changes_nothing(distance):
+    source, target = (Output(x.float(), x.float(), x.float()) for x in samples(40, 40, scale=2.0))
+    plain = apart(distance, source, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(apart(distance, source, target), plain)
+        assert float(apart(distance, source, source)) == pytest.approx(0, abs=1e-6)

@@ -52,7 +52,7 @@ def problems(cfg: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("transfer", f"needs data=domains, a source and a target: it {BETWEEN[target]}")
     if objective == "val/infomax" and not domains and not is_source_free(cfg):
         yield Problem("objective", "val/infomax is measured on target rows without labels: data=domains")
-    if cfg.get("guard") is False and not domains:
+    if cfg.get("guard") is False and not domains and not closes_source(cfg):
         yield Problem("guard", "has no effect: there is nothing to stand beside a run in one domain")
     if is_source_free(cfg):
         if not domains and not starts_from_run(cfg):
@@ -61,6 +61,8 @@ def problems(cfg: dict[str, Any]) -> Iterator[Problem]:
         if objective != "val/infomax":
             text = f"needs to be val/infomax, not {objective}: source_free has no labels to validate on"
             yield Problem("objective", text)
+        if isinstance(scheduler := cfg.get("scheduler"), dict) and "plateau" in str(scheduler.get("_target_")):
+            yield Problem("scheduler", "plateau waits for val/loss, which needs labels; source_free has none")
         if isinstance(cfg.get("threshold"), str):
             yield Problem("threshold", "is chosen by labels, and source_free has none: give a number, or null")
     if target == REWEIGHT and domains and objective not in ("val/loss", "val/infomax"):
@@ -68,6 +70,8 @@ def problems(cfg: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("objective", text)
     if domains and isinstance(data, dict):
         labelled = data.get("labelled") or 0
+        if data.get("source") is None and not closes_source(cfg):
+            yield Problem("data.source", "needs rows to learn from; none may be missing but beside a finished run")
         if target == "tune.transfer.tradaboost.TrAdaBoost" and not labelled:
             yield Problem(
                 "data.labelled", "tradaboost learns from a few labels of the target: give their number per class"

@@ -30,6 +30,8 @@ def join(tables: Mapping[str, Table]) -> Table:
     """
     source, target = tables.get("source"), tables["target"]
     if source is not None:
+        if not source.is_labelled:
+            raise DataError(Problem("data.source", "its rows have no labels, so there is nothing to learn from"))
         target = with_classes(target, source.classes, "data.target", "the source")
     sides = {"source": source, "target": target} if source is not None else {"target": target}
     rows: list[Table] = list(sides.values())
@@ -107,7 +109,7 @@ def split_sides(table: Table, splits: Mapping[str, Split]) -> Parts:
 def _split_unlabelled(side: Table, split: Split) -> Parts:
     """Rows without labels can be held out to choose an epoch, but not to be tested on."""
     order = np.random.default_rng(split.seed).permutation(len(side))
-    held = max(1, round(split.val * len(side)))
+    held = min(max(1, round(split.val * len(side))), len(side) - 1)
     empty = np.zeros(0, dtype=np.int64)
     return Parts(np.sort(order[held:]), np.sort(order[:held]), empty, "", "without labels, no test part")
 

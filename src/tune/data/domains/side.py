@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tune.data.splits import Split
+from tune.errors import DataError, Problem
+
+_BY_LABEL = ("per_class", "fraction")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,11 @@ def separate_sides(node: Mapping[str, Any], shared: Mapping[str, Any]) -> tuple[
 
     Args:
         node: of the reader, from `tune.data.options.separate`.
-        shared: keys of `data.split`, which come before a side's own.
+        shared: keys of `data.split`, which come before a side's own; those that limit the rows of a class are for the
+            source alone.
+
+    Raises:
+        DataError: if the target's training rows would be chosen by labels that the run may not know.
     """
     reader, splits = dict(node), {}
     for domain in ("source", "target"):
@@ -34,5 +41,11 @@ def separate_sides(node: Mapping[str, Any], shared: Mapping[str, Any]) -> tuple[
             reader[domain] = None
             continue
         reader[domain] = {key: value for key, value in side.items() if key != "split"}
-        splits[domain] = Split(**{**side.get("split", {}), **shared})
+        asked = {**side.get("split", {}), **shared}
+        if domain == "target":
+            if wrong := [key for key in _BY_LABEL if key in side.get("split", {})]:
+                text = "would choose training rows of the target by their labels; it is for the source"
+                raise DataError(*(Problem(f"data.target.split.{key}", text) for key in wrong))
+            asked = {key: value for key, value in asked.items() if key not in _BY_LABEL}
+        splits[domain] = Split(**asked)
     return reader, splits

@@ -1,7 +1,7 @@
 """Whether an adaptation was worth it: beside it stand the source alone, the target's statistics, and the ceiling.
 
-All are measured on the same test rows, so the differences are paired. Labels of the target are used here, and nowhere
-else, except by the ceiling.
+All are measured on the same test rows, so the differences are paired, and `objective` chose the epoch of each. Labels of
+the target are used here, and nowhere else, except by the ceiling.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning_fabric.utilities import move_data_to_device
+from safetensors.torch import load_file
 
 from tune.config.across.domains import closes_source, is_domains
+from tune.errors import TuneError
 from tune.evaluate.label_shift import estimated_shares, shift
 from tune.evaluate.paired import METRICS, Joined, join, read_predictions
 from tune.evaluate.predict import Predictions, write_predictions
-from tune.models.weights_file import load_weights
 from tune.run_dir import find_run
 from tune.train.adapt.beside import FINE_TUNE, STATISTICS, found_or_run, of_source, of_target
 
@@ -45,23 +46,35 @@ def guard(config: dict[str, Any], learner: Learner, run_dir: Path, say: Callable
     answer: dict[str, Any] = {}
     lines: list[str] = []
     if "test" in learner.measured:
-        if closes_source(config):
-            beside = {"source only": _as_it_came(config, learner, run_dir)}
-        else:
-            is_it = config["transfer"]["_target_"] == STATISTICS
-            of = run_dir if is_it else found_or_run(of_source(config), say, "guard     the source alone")
-            of /= "predictions"
-            beside = {"source only": of / "test_unaligned.csv", "statistics": of / "test.csv"}
-            lines += _label_shift(of, answer)
-        ceiling = found_or_run(of_target(config), say, "guard     the target with its labels")
-        beside["ceiling"] = ceiling / "predictions" / "test.csv"
-        answer["beside"] = {name: str(file) for name, file in beside.items()}
-        own = run_dir / "predictions" / "test.csv"
-        pairs = {name: join(own, file, key=_without_domain) for name, file in beside.items()}
-        lines = _compare(pairs, config["transfer"]["_target_"] != FINE_TUNE, answer) + lines
+        try:
+            lines = _beside(config, learner, run_dir, answer, say)
+        except TuneError as error:  # what the run itself found is not lost by it
+            answer["trouble"] = str(error)
+            lines = [f"warning   nothing stands beside this run: {error}"]
     for line in lines:
         say(line)
     return {"guard": answer}
+
+
+def _beside(
+    config: dict[str, Any], learner: Learner, run_dir: Path, answer: dict[str, Any], say: Callable[[str], None]
+) -> list[str]:
+    lines = []
+    if closes_source(config):
+        beside = {"source only": _as_it_came(config, learner, run_dir)}
+    else:
+        is_it = config["transfer"]["_target_"] == STATISTICS
+        of = run_dir if is_it else found_or_run(of_source(config), say, "guard     the source alone")
+        beside = {"source only": of / "predictions/test_unaligned.csv", "statistics": of / "predictions/test.csv"}
+        lines = _label_shift(of / "predictions", answer)
+    ceiling = found_or_run(of_target(config), say, "guard     the target with its labels")
+    beside["ceiling"] = ceiling / "predictions/test.csv"
+    answer["beside"] = {name: str(file) for name, file in beside.items()}
+    own = run_dir / "predictions/test.csv"
+    pairs = {
+        name: join(own, file, _without_domain, str if name == "ceiling" else None) for name, file in beside.items()
+    }
+    return _compare(pairs, config["transfer"]["_target_"] != FINE_TUNE, answer) + lines
 
 
 def _as_it_came(config: dict[str, Any], learner: Learner, run_dir: Path) -> Path:
@@ -69,8 +82,11 @@ def _as_it_came(config: dict[str, Any], learner: Learner, run_dir: Path) -> Path
     assert learner.sight is not None
     network, data, predictions = learner.network, learner.sight.data, Predictions()
     adapted = copy.deepcopy(network.state_dict())
-    load_weights(find_run(config["backbone"]["weights"].removeprefix("run:"), config["output"]), network)
+    of = find_run(config["backbone"]["weights"].removeprefix("run:"), config["output"])
+    stored = load_file(of / "model.safetensors")  # of a run with statistics it holds what moves the target, too
+    network.load_state_dict({name: tensor for name, tensor in stored.items() if name in adapted}, strict=False)
     learner.eval()
+    learner.place_frozen()
     with torch.no_grad():
         for batches in data.eval_rows("test"):
             batch = move_data_to_device(batches["target"], learner.device)

@@ -59,6 +59,8 @@ class LearnerSight:
     def look(self, domain: str = "target", part: Literal["train", "val"] = "train") -> Seen:
         """What the network says now of rows of a domain; it is left in the mode in which it was."""
         learner, was_training = self.learner, self.learner.training
+        if self.prepared.device in ("cuda", "mps"):  # before and after the training Lightning leaves it on the CPU
+            learner.to(torch.device(self.prepared.device))
         learner.eval()
         learner.place_frozen()
         columns: list[list[torch.Tensor]] = []

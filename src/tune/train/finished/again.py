@@ -16,6 +16,7 @@ import yaml
 from torch import nn
 
 from tune.config import gate
+from tune.data.loading.orders import tested_rows
 from tune.errors import ConfigError, Problem
 from tune.evaluate.metrics import tell
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
@@ -118,7 +119,7 @@ def _refuse_changed(run_dir: Path, prepared: Prepared) -> None:
     if record["weights"]["digest"] != facts["weights"]["digest"]:
         text = f"the weights it started from ({record['weights']['source']}) have changed"
         problems.append(Problem(name, text))
-    if not len(prepared.parts.test):
+    if not len(tested_rows(prepared.table, prepared.parts)):
         problems.append(Problem(name, "has no test part"))
     if problems:
         raise ConfigError(*problems)
