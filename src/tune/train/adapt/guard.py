@@ -1,7 +1,7 @@
 """Whether an adaptation was worth it: beside it stand the source alone, the target's statistics, and the ceiling.
 
-All are measured on the same test rows, so the differences are paired, and `objective` chose the epoch of each. Labels of
-the target are used here, and nowhere else, except by the ceiling.
+All are measured on the same test rows, so the differences are paired, and `objective` chose the epoch of each. Labels
+of the target are used here, and nowhere else, except by the ceiling.
 """
 
 from __future__ import annotations
