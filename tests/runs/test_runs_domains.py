@@ -142,9 +142,7 @@ def test_no_label_of_the_target_reaches_what_is_learned(capsys, method):
 def test_metrics_are_of_the_target_and_of_the_source(capsys):
     both()
     run_dir, record, said = run(capsys, "transfer=fine_tune", "guard=false")
-    rows = {
-        part: list(csv.DictReader((run_dir / f"predictions/{part}.csv").open())) for part in ("test", "test_source")
-    }
+    rows = {part: table_of(run_dir / f"predictions/{part}.csv") for part in ("test", "test_source")}
     for part, name in (("test", "target"), ("test_source", "source")):
         assert len(rows[part]) == 40
         assert all(row["path"].startswith(f"{name}/") for row in rows[part])

@@ -34,7 +34,7 @@ def measured(labels, probs, metric) -> float:
 def test_the_interval_is_that_of_drawing_rows_one_by_one(metric, classes):
     labels, a, b = two_runs(90, classes, 1.5, 0.5)
     rng, differences = np.random.default_rng(5), []
-    for _ in range(1500):
+    for _ in range(600):
         rows = rng.integers(0, 90, 90)
         differences.append(measured(labels[rows], a[rows], metric) - measured(labels[rows], b[rows], metric))
     difference, low, high = paired(labels, a, b, metric)
