@@ -381,15 +381,26 @@ def test_classes_in_another_order_are_the_same_classes(capsys):
     assert min(ceilings) > 0.9
 
 
-def test_a_failure_beside_a_run_does_not_lose_its_result(capsys, monkeypatch):
+def test_a_failure_beside_a_run_does_not_lose_its_result(capsys):
+    """The ceiling is refused: triplets of the target alone would need two training rows of each class."""
     both()
-    gone = {"_target_": "tune.data.readers.arrays.Arrays", "file": "gone.npz"}
-    monkeypatch.setattr("tune.train.adapt.guard.of_target", lambda config: {**config, "data": gone, "guard": False})
-    _, record, said = run(capsys, "transfer=statistics", "epochs=1")
+    target = dict(np.load("target.npz"))
+    ones = np.flatnonzero((target["labels"] == 1) & (target["split"] == "train"))
+    target["split"][ones[1:]] = "val"
+    np.savez("target.npz", **target)
+    _, record, said = run(capsys, "transfer=statistics", "epochs=1", "loss=triplet", "loss.rows_per_class=5")
     assert record["status"] == "done"
     assert "test/accuracy" in record["metrics"]
-    assert record["guard"]["trouble"]
+    assert "one training row" in record["guard"]["trouble"]
     assert "nothing stands beside this run" in said
+
+
+def test_the_source_alone_knows_no_label_of_the_target(capsys):
+    flipped()
+    _, record, _ = run(capsys, "transfer=tradaboost", "epochs=12", "data.labelled=10", "objective=val/infomax")
+    assert record["guard"]["differences"]["source only"]["accuracy"]["value"] < 0.4
+    assert record["metrics"]["test/accuracy"] > 0.9
+    assert record["guard"]["helped"]
 
 
 def test_a_dry_run_looks_at_both_domains(capsys):

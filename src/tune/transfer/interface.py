@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from tune.losses.interface import loss_terms
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from tune.batch import Batch, Output
@@ -45,21 +44,13 @@ class Sight(Protocol):
     Attributes:
         data: tables, parts, the transform of the images; `data.weigh` gives rows another weight in the loss.
         seed: of the training.
-        device: on which the network is.
-        output: folder below which runs are looked for.
     """
 
     @property
     def data(self) -> ImageData: ...
 
     @property
-    def output(self) -> str: ...
-
-    @property
     def seed(self) -> int: ...
-
-    @property
-    def device(self) -> torch.device: ...
 
     def look(self, domain: str = "target", part: Literal["train", "val"] = "train") -> Seen:
         """Run the network over a part of a domain; what is cached of it is not computed again."""

@@ -40,7 +40,7 @@ def by_classifier(source: NDArray[Any], target: NDArray[Any], seed: int) -> NDAr
     best, chosen = np.inf, np.zeros(0)
     for strength in _STRENGTHS:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # a fit that stops after 300 steps is judged like any other, by what it says
             warnings.filterwarnings("ignore", message="lbfgs failed to converge")
             said = np.asarray(cross_val_predict(model, x, domain, cv=folds, method="predict_proba"))[:, 1]
         loss = log_loss(domain, said)

@@ -47,7 +47,7 @@ def boosted_weights(
     weights[is_target] = sources / is_target.sum()
     for _ in range(rounds):
         weights *= len(weights) / weights.sum()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # a fit that stops after 300 steps is judged like any other, by what it says
             warnings.filterwarnings("ignore", message="lbfgs failed to converge")
             said = LogisticRegression(C=1e-2, max_iter=300).fit(x, labels, sample_weight=weights).predict(x)
         wrong = said != labels

@@ -35,8 +35,9 @@ FINE_TUNE = "tune.transfer.fine_tune.FineTune"
 
 
 def of_source(config: dict[str, Any]) -> dict[str, Any]:
-    """The run that learns from the source alone, and standardises the target afterwards."""
-    return _alone(config) | {"transfer": {"_target_": STATISTICS}}
+    """The run that learns from the source alone, and standardises the target afterwards; it knows no label of that."""
+    data = {key: value for key, value in config["data"].items() if key != "labelled"}
+    return _alone(config) | {"data": data, "transfer": {"_target_": STATISTICS}}
 
 
 def of_target(config: dict[str, Any]) -> dict[str, Any]:

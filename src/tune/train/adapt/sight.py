@@ -42,19 +42,9 @@ class LearnerSight:
         return self.prepared.data
 
     @property
-    def output(self) -> str:
-        """Folder below which runs are looked for."""
-        return self.prepared.config["output"]
-
-    @property
     def seed(self) -> int:
         """Of the training."""
         return self.learner.seed
-
-    @property
-    def device(self) -> torch.device:
-        """On which the network is."""
-        return self.learner.device
 
     def look(self, domain: str = "target", part: Literal["train", "val"] = "train") -> Seen:
         """What the network says now of rows of a domain; it is left in the mode in which it was."""
