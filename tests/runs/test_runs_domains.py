@@ -308,6 +308,7 @@ def test_a_target_without_labels_is_adapted_to_and_not_tested_on(capsys):
     record = json.loads(Path(json.loads(said.out.splitlines()[-1])["run_dir"], "run.json").read_text())
     assert "test/accuracy" not in record["metrics"]
     assert "test_source/accuracy" in record["metrics"]
+    assert "n = 40" in said.out
     assert "beside" not in record["guard"]
 
 
