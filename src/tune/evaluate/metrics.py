@@ -17,8 +17,6 @@ from tune.evaluate.threshold import decide
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tune.data.splits import Parts
-
 
 def measure(probs: Tensor, labels: Tensor, threshold: float | None = None) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro F1, ROC AUC and (two classes) F1 of class 1, as fractions of 1.
@@ -102,13 +100,18 @@ def measure_intervals(probs: Tensor, labels: Tensor, threshold: float | None = N
 
 
 def tell(
-    result: dict[str, Any], parts: Parts, probs: Tensor, labels: Tensor, loss: float, threshold: float | None = None
+    result: dict[str, Any],
+    counts: dict[str, int],
+    probs: Tensor,
+    labels: Tensor,
+    loss: float,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
     """Add to a result what is said of the test part: metrics, intervals, sizes of the parts, confusion matrix.
 
     Args:
         result: with `metrics`.
-        parts: of the rows.
+        counts: rows of each part.
         probs: (N, K) of the test rows.
         labels: (N,).
         loss: their mean loss.
@@ -119,6 +122,6 @@ def tell(
     return result | {
         "metrics": result["metrics"] | named | {"test/loss": loss},
         "intervals": between,
-        "counts": {"train": len(parts.train), "val": len(parts.val), "test": len(labels)},
+        "counts": counts | {"test": len(labels)},
         "confusion": confusion_matrix(probs, labels, threshold).tolist(),
     }

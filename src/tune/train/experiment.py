@@ -234,8 +234,6 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         weights.write(learner.network)
     result: dict[str, Any] = {"best_epoch": keep.best["epoch"], "metrics": dict(keep.best["metrics"])}
     result["threshold"] = keep.best["threshold"]
-    validated = prepared.table.labelled(prepared.parts.val)
-    result["counts"] = {"train": len(prepared.parts.train), "val": len(validated), "test": 0}
     if regularize.l1 or regularize.l2:
         result["weights_at_zero"] = zeros = share_at_zero(w for w in prepared.network.parameters() if w.requires_grad)
         say(f"weights   {100 * zeros:.1f} % of those that train are at zero (|w| < 1e-4)")

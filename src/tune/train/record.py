@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.data.loading.orders import tested_rows
 from tune.data.splits import prevalence
 from tune.data.tasks.columns import labelled
 from tune.evaluate.loaded import without_source
@@ -102,16 +103,19 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
     """What trials that train as one have in common; looked at once."""
     if not prepared.facts:
         backbone, parts, config = prepared.network.backbone, prepared.parts, prepared.config
+        table = prepared.table
+        sizes = {"train": parts.train, "val": table.labelled(parts.val), "test": tested_rows(table, parts)}
         prepared.facts |= {
             "device": prepared.device,
             "auto": ({"precision": prepared.precision.reason} if config["precision"] == "auto" else {})
             | ({"freeze": asdict(prepared.choice)} if prepared.choice else {})
             | ({"compile": "; ".join(prepared.frozen.compile_notes)} if prepared.frozen.compile_notes else {}),
             "cache": prepared.frozen.describe(),
-            "data": {"fingerprint": prepared.table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
-            "prevalence": {each.part: each.counts for each in prevalence(prepared.table, parts)},
-            "classes": prepared.table.classes,
-            "tasks": labelled(prepared.table, parts),
+            "data": {"fingerprint": table.fingerprint(), "split": parts.fingerprint, "how": parts.how},
+            "counts": {part: len(rows) for part, rows in sizes.items()},
+            "prevalence": {each.part: each.counts for each in prevalence(table, parts)},
+            "classes": table.classes,
+            "tasks": labelled(table, parts),
             "skipped": prepared.skipped,
             "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
             "versions": versions(),
@@ -136,7 +140,7 @@ def with_test(result: dict[str, Any], prepared: Prepared, run_dir: Path, measure
     _, labels, probs = named["test"]
     result["metrics"] |= {f"test/{name}": value for name, value in prepared.learner.answers.metrics["test"].items()}
     result["metrics"] |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
-    return tell(result, prepared.parts, probs, labels, measured["test/loss"], result["threshold"])
+    return tell(result, common_facts(prepared)["counts"], probs, labels, measured["test/loss"], result["threshold"])
 
 
 def describe_network(prepared: Prepared, partial: bool) -> dict[str, Any]:

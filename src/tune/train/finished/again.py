@@ -84,7 +84,7 @@ def measure_again(prepared: Prepared, threshold: float | None) -> dict[str, Any]
 
     The loss is left out where it has parameters of its own, which are not kept with the network.
     """
-    learner, parts = prepared.learner, prepared.parts
+    learner, counts = prepared.learner, common_facts(prepared)["counts"]
     device = prepared.device
     with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Lightning's; a run has them in run.log
@@ -103,7 +103,7 @@ def measure_again(prepared: Prepared, threshold: float | None) -> dict[str, Any]
     _, labels, probs = learner.measured["test"]
     metrics = {f"test/{name}": value for name, value in learner.answers.metrics["test"].items()}
     metrics |= {f"test/{name}": measured[f"test/{name}"] for name in RETRIEVAL if f"test/{name}" in measured}
-    result = tell({"metrics": metrics}, parts, probs, labels, measured["test/loss"], threshold)
+    result = tell({"metrics": metrics}, counts, probs, labels, measured["test/loss"], threshold)
     if isinstance(learner.loss, nn.Module) and any(True for _ in learner.loss.parameters()):
         del result["metrics"]["test/loss"]
     return result | {"threshold": threshold}

@@ -26,6 +26,7 @@ from tune.models.weights_file import note_threshold
 from tune.train.callbacks.history import write_history
 from tune.train.callbacks.loggers import build_loggers
 from tune.train.finished.attacked import with_attack
+from tune.train.record import common_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def fit_once(prepared: Prepared, run_dir: Path, weights: WeightsFile, say: Calla
     if "test" in predicted:
         index, labels, probs, loss = predicted["test"]
         write_predictions(folder / "test.csv", *names, index, labels, probs, threshold)
-        result = tell(result, prepared.parts, probs, labels, loss, threshold)
+        result = tell(result, common_facts(prepared)["counts"], probs, labels, loss, threshold)
         result = with_attack(result, prepared, say)
     return result
 

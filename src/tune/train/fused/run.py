@@ -37,7 +37,7 @@ from tune.train.fused.optim import CannotFuse
 from tune.train.fused.trial import Trial, make_trial
 from tune.train.interrupt import Interrupted, OwnSignals, interruptible
 from tune.train.prepare import Prepared, prepare
-from tune.train.record import Record
+from tune.train.record import Record, common_facts
 
 Say = Callable[[str], None]
 EXIT_DIVERGED = 5
@@ -192,7 +192,7 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float, fa
         index, labels, probs, loss = trial.tested
         path = run_dir / "predictions" / "test.csv"
         write_predictions(path, table.names, table.classes, index, labels, probs, threshold)
-        result = tell(result, prepared.parts, probs, labels, loss, threshold)
+        result = tell(result, common_facts(prepared)["counts"], probs, labels, loss, threshold)
     record.end("done", 0, seconds=round(seconds, 3), **result)
     trial.forget()
 
