@@ -20,6 +20,7 @@ VERBS = {
     "ls": ("configs", "list groups, their options and experiments"),
     "cat": ("configs", "print a composed config"),
     "validate": ("configs", "check experiments without running them"),
+    "doctor": ("doctor", "look for what is wrong with a run before it starts"),
     "rank": ("rank", "compare backbones on your data before anything trains"),
     "ensemble": ("ensemble", "let finished runs decide together: average, vote, soup, stack"),
     "cache": ("cache", "what frozen networks said of images: ls, build, verify, rm"),

@@ -177,6 +177,13 @@ class ImageData(pl.LightningDataModule):
         ]
         return self._loader(self._training, Together({"target": SeveralOrders(each)}))
 
+    def only(self, rows: np.ndarray) -> None:
+        """Train on some of the rows with a label alone, each once an epoch."""
+        self._first.rows, self._first.draw, self._first.stretch = np.asarray(rows), each_once(rows), None
+        for order in self._orders.values():
+            if order is not self._first:
+                order.stretch = len(self._first)
+
     def weigh(self, weights: Tensor) -> None:
         """Give every row of the table another weight in the loss, (N,)."""
         self._training.weights = self._plain.weights = weights.float()

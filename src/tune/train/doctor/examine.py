@@ -1,0 +1,149 @@
+"""`tune doctor`: all checks of a run, on a copy of it that leaves nothing behind."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tune.errors import ConfigError, TuneError
+from tune.models.interface import FittedHead
+from tune.train.doctor import environment, learning, rows, speed, start
+from tune.train.doctor.case import Case
+from tune.train.doctor.finding import Finding
+from tune.train.doctor.watch import watched
+from tune.train.prepare import prepare, read_data
+
+STEPS = {True: 5, False: 12}
+"""Steps of the run's own training that are watched, in a quick look and in a full one."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Args:
+        look: gives what it finds.
+        needs: "" nothing, "rows" data that can be read, "run" a run that can be built, "training" steps of it.
+        is_slow: whether a quick look leaves it out.
+    """
+
+    look: Callable[[Case], Iterator[Finding]]
+    needs: str = ""
+    is_slow: bool = False
+
+
+CHECKS = {
+    "versions": Check(environment.check_versions),
+    "device": Check(environment.check_device),
+    "threads": Check(environment.check_threads),
+    "disk": Check(environment.check_disk),
+    "images": Check(rows.check_images, "rows"),
+    "duplicates": Check(rows.check_duplicates, "rows"),
+    "classes": Check(rows.check_classes, "rows"),
+    "labels": Check(rows.check_labels, "run"),
+    "crop": Check(rows.check_crop, "run"),
+    "picture": Check(speed.check_picture, "run"),
+    "pixels": Check(start.check_pixels, "run"),
+    "loss": Check(start.check_loss, "run"),
+    "start": Check(start.check_start, "run"),
+    "inputs": Check(start.check_inputs, "run"),
+    "leak": Check(start.check_leak, "run"),
+    "units": Check(learning.check_units, "run"),
+    "gradcheck": Check(start.check_gradients, "run"),
+    "terms": Check(start.check_terms, "training"),
+    "optimizer": Check(learning.check_optimizer, "training"),
+    "trained": Check(learning.check_trained, "training"),
+    "frozen": Check(learning.check_frozen, "training"),
+    "gradients": Check(learning.check_gradient, "training"),
+    "update": Check(learning.check_update, "training"),
+    "rate": Check(learning.check_rate, "training"),
+    "loader": Check(speed.check_loader, "training"),
+    "overfit": Check(learning.check_overfit, "training"),
+}
+"""In the order in which they are made, which is that of what to repair first."""
+
+OF_LOGITS = ("loss", "start", "inputs", "leak", "gradcheck")
+"""Checks that a head which is fitted at once has no use for."""
+
+
+def examine(config: dict[str, Any], names: list[str], *, quick: bool = False, picture: str = "") -> Iterator[Finding]:
+    """What the named checks find, one after the other; whatever goes wrong in one is a finding too.
+
+    Args:
+        config: composed and checked.
+        names: of checks.
+        quick: look at fewer rows and steps.
+        picture: file for a batch; empty for none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        own = copy.deepcopy(config)
+        own["cache"] = {**own["cache"], "dir": folder}
+        # An image that cannot be read is a finding; the others can still be looked at.
+        for node in (own["data"], own["data"].get("source", {}), own["data"].get("target", {})):
+            if "unreadable" in node:
+                node["unreadable"] = "skip"
+        case = Case(own, quick=quick, picture=picture)
+        needs = {CHECKS[name].needs for name in names}
+        if needs - {""}:
+            yield from _read(case)
+        if needs & {"run", "training"} and case.table is not None:
+            yield from _build(case)
+        case.config = {**own, "data": config["data"], "cache": config["cache"]}
+        for name in names:
+            yield from _made(name, CHECKS[name], case, own)
+
+
+def _read(case: Case) -> Iterator[Finding]:
+    try:
+        case.table, case.parts, case.skipped, case.contents = read_data(case.config)
+    except TuneError as error:
+        yield from _problems("data", error)
+
+
+def _build(case: Case) -> Iterator[Finding]:
+    try:
+        case.prepared = prepare(case.config, decode=False)
+    except TuneError as error:
+        yield from _problems("build", error)
+    except Exception as error:  # of a class that the user wrote
+        yield Finding("build", "FAIL", f"{type(error).__name__}: {_first(error)}", "tune run … --traceback shows where")
+    else:
+        case.table, case.parts = case.prepared.table, case.prepared.parts
+
+
+def _made(name: str, check: Check, case: Case, own: dict[str, Any]) -> Iterator[Finding]:
+    if (check.needs == "rows" and case.table is None) or (check.needs in ("run", "training") and case.prepared is None):
+        return
+    is_fitted = case.prepared is not None and isinstance(case.prepared.network.head, FittedHead)
+    if is_fitted and (check.needs == "training" or name in OF_LOGITS):
+        yield Finding(name, "SKIP", "the head is fitted at once, not trained")
+        return
+    if check.is_slow and case.quick:
+        yield Finding(name, "SKIP", "left out of a quick look")
+        return
+    given, case.config = case.config, own if name == "overfit" else case.config
+    try:
+        if check.needs == "training" and case.watched is None:
+            case.watched = watched(case.run, STEPS[case.quick])
+        yield from check.look(case)
+    except TuneError as error:
+        yield from _problems(name, error)
+    except Exception as error:  # of the network, the loss or the data at hand: that is what is looked for
+        yield Finding(name, "FAIL", f"{type(error).__name__}: {_first(error)}", "tune run … --traceback shows where")
+    finally:
+        case.config = given
+
+
+def _problems(name: str, error: TuneError) -> Iterator[Finding]:
+    if not isinstance(error, ConfigError):
+        yield Finding(name, "FAIL", str(error))
+        return
+    for problem in error.problems:
+        yield Finding(name, "FAIL", f"{problem.key}: {problem.text}")
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else ""
