@@ -16,8 +16,8 @@ from tune.train.doctor.finding import Finding
 from tune.train.doctor.watch import watched
 from tune.train.prepare import prepare, read_data
 
-STEPS = {True: 5, False: 12}
-"""Steps of the run's own training that are watched, in a quick look and in a full one."""
+STEPS, SECONDS = 40, {True: 5.0, False: 20.0}
+"""Steps of the run's own training that are watched at most, and seconds for them in a quick look and in a full one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ CHECKS = {
 }
 """In the order in which they are made, which is that of what to repair first."""
 
+_WHERE = "tune run … --traceback shows where"
 OF_LOGITS = ("loss", "start", "inputs", "leak", "gradcheck")
 """Checks that a head which is fitted at once has no use for."""
 
@@ -101,6 +102,8 @@ def _read(case: Case) -> Iterator[Finding]:
         case.table, case.parts, case.skipped, case.contents = read_data(case.config)
     except TuneError as error:
         yield from _problems("data", error)
+    except Exception as error:  # of a reader that the user wrote
+        yield Finding("data", "FAIL", f"{type(error).__name__}: {_first(error)}", _WHERE)
 
 
 def _build(case: Case) -> Iterator[Finding]:
@@ -109,7 +112,7 @@ def _build(case: Case) -> Iterator[Finding]:
     except TuneError as error:
         yield from _problems("build", error)
     except Exception as error:  # of a class that the user wrote
-        yield Finding("build", "FAIL", f"{type(error).__name__}: {_first(error)}", "tune run … --traceback shows where")
+        yield Finding("build", "FAIL", f"{type(error).__name__}: {_first(error)}", _WHERE)
     else:
         case.table, case.parts = case.prepared.table, case.prepared.parts
 
@@ -127,12 +130,12 @@ def _made(name: str, check: Check, case: Case, own: dict[str, Any]) -> Iterator[
     given, case.config = case.config, own if name == "overfit" else case.config
     try:
         if check.needs == "training" and case.watched is None:
-            case.watched = watched(case.run, STEPS[case.quick])
+            case.watched = watched(case.run, STEPS, SECONDS[case.quick])
         yield from check.look(case)
     except TuneError as error:
         yield from _problems(name, error)
     except Exception as error:  # of the network, the loss or the data at hand: that is what is looked for
-        yield Finding(name, "FAIL", f"{type(error).__name__}: {_first(error)}", "tune run … --traceback shows where")
+        yield Finding(name, "FAIL", f"{type(error).__name__}: {_first(error)}", _WHERE)
     finally:
         case.config = given
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
+import time
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -26,7 +27,8 @@ _SILENT = 0.5
 _SLOW, _FAST = 0.02, 0.5
 _DROWNED = 1.0
 _RIGHT = 0.99
-_RISE = 1.5
+_STILL, _RISE, _JUMP = 1.05, 1.5, 4.0
+_LEAST, _PATIENCE = 40, {True: 10.0, False: 60.0}  # steps; seconds after which it ends if it had so many
 _OFF = {"l1", "l2", "l2_sp", "weight_decay", "dropout", "label_smoothing", "sam"}
 
 
@@ -169,15 +171,17 @@ def check_rate(case: Case) -> Iterator[Finding]:
         yield Finding("rate", "FAIL", text, f"lr={_rounded(case.run.learner.base_lr / 10)}, or tune lr-find")
         return
     third = max(1, len(losses) // 3)
-    begun, ended = statistics.fmean(losses[:third]), statistics.fmean(losses[-third:])
+    begun, ended = losses[0], statistics.fmean(losses[-third:])
     text = f"loss {begun:.3g} → {ended:.3g} in {len(losses)} steps at lr={_rounded(case.run.learner.base_lr)}"
     do = f"lr={_rounded(case.run.learner.base_lr / 10)}, or tune lr-find"
-    yield judged(
-        "rate",
-        ended <= _RISE * max(begun, losses[0]),
-        text if ended <= _RISE * max(begun, losses[0]) else f"{text}: it rises",
-        do,
-    )
+    if ended > _RISE * begun:
+        yield Finding("rate", "FAIL", f"{text}: it rises", do)
+    elif ended > _STILL * begun:
+        yield Finding("rate", "WARN", f"{text}: it does not fall", do)
+    elif max(losses) > _JUMP * begun:
+        yield Finding("rate", "WARN", f"{text}, by way of {max(losses):.3g}", do)
+    else:
+        yield Finding("rate", "PASS", text)
 
 
 def check_overfit(case: Case) -> Iterator[Finding]:
@@ -202,13 +206,10 @@ def check_overfit(case: Case) -> Iterator[Finding]:
     }
     run = prepare(asked, decode=False)
     run.data.only(labelled)
-    limit = 40 if case.quick else 100
-    if run.frozen.is_kept:
-        limit *= 3
-    known = _ByHeart(2)
+    known = _ByHeart(2, time.monotonic() + _PATIENCE[case.quick])
     with untouched(run):
         hook = run.network.register_forward_hook(known.look)
-        train_steps(run, limit, [known])
+        train_steps(run, 600, [known])
         hook.remove()
     text = f"2 batches → {100 * known.best:.0f} % in {known.steps} steps"
     do = "the network, its loss or its labels keep it from learning anything: look at the FAILs above"
@@ -219,7 +220,8 @@ def check_overfit(case: Case) -> Iterator[Finding]:
 class _ByHeart(Callback):
     """Stops when all rows of the last few steps are told right."""
 
-    def __init__(self, batches: int) -> None:
+    def __init__(self, batches: int, end: float) -> None:
+        self.end = end
         self.batches, self.shares, self.best, self.steps = batches, list[float](), 0.0, 0
         self.logits = torch.zeros(0)
 
@@ -232,12 +234,15 @@ class _ByHeart(Callback):
         self.steps += 1
         if len(self.shares) >= self.batches:
             self.best = max(self.best, statistics.fmean(self.shares[-self.batches :]))
-        trainer.should_stop = self.best >= _RIGHT or not math.isfinite(float(outputs["loss"]))
+        is_over = self.steps >= _LEAST and time.monotonic() > self.end
+        trainer.should_stop = is_over or self.best >= _RIGHT or not math.isfinite(float(outputs["loss"]))
 
 
 def _bold(case: Case) -> float:
     """A rate at which Adam learns a few rows by heart: higher where a linear head alone does."""
-    return 3e-2 if all(phase.trained == {"head"} for phase in case.run.phases) else 1e-3
+    if all(phase.trained == {"head"} for phase in case.run.phases):
+        return 3e-2
+    return 1e-3 if case.run.network.backbone.weights_digest else 5e-3
 
 
 def _seen(case: Case) -> Any:

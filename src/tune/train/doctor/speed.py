@@ -14,7 +14,7 @@ from tune.train.doctor.case import ROWS
 from tune.train.doctor.finding import Finding, judged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -33,13 +33,8 @@ def check_loader(case: Case) -> Iterator[Finding]:
     run, data = case.run, case.run.data
     rows = case.train_rows(ROWS).tolist()
     view = "0" if data.changes_pixels else ""
-    passes = []
-    for _ in range(2):
-        started = time.monotonic()
-        for row in rows:
-            data.load(view, row)
-        passes.append((time.monotonic() - started) / len(rows))
-    first, later = passes
+    first = _seconds(lambda row: data.transform(data.table.images[row]), rows)
+    later = _seconds(lambda row: data.load(view, row), rows)  # the checks before have read these already
     epochs, workers = run.config["epochs"], data.workers
     assert case.watched is not None
     if run.frozen.is_kept and run.frozen.encoder is not None:
@@ -55,6 +50,14 @@ def check_loader(case: Case) -> Iterator[Finding]:
     text = f"{1 / max(reading, 1e-9):,.0f} images/s are read, {1 / max(model, 1e-9):,.0f} does {what}"
     do = f"data.workers={max(1, math.ceil(first / max(model, 1e-9)))}, or smaller image files"
     yield judged("loader", reading <= model, text, do, otherwise="WARN")
+
+
+def _seconds(load: Callable[[int], object], rows: list[int]) -> float:
+    """That a row takes."""
+    started = time.monotonic()
+    for row in rows:
+        load(row)
+    return (time.monotonic() - started) / len(rows)
 
 
 def check_picture(case: Case) -> Iterator[Finding]:

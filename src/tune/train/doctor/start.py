@@ -45,7 +45,7 @@ def check_pixels(case: Case) -> Iterator[Finding]:
             yield Finding("pixels", "FAIL", text, "let the backbone's `input` say what its weights were trained with")
             return
     images = case.batch.images
-    mean, std = float(images.mean()), float(images.std())
+    mean, std = float(images.mean()), float(images.std(dim=(0, 2, 3)).mean())
     is_sound = abs(mean) <= _NORMAL_MEAN and _NORMAL_STD[0] <= std <= _NORMAL_STD[1]
     text = f"normalised by mean {given[0]} and sd {given[1]}: mean {mean:.2f}, sd {std:.2f} in {len(images)} images"
     yield judged("pixels", is_sound, text, "mean and std of `input` are for pixels of 0 to 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 _STILL = {nn.ReLU: (0.0, 0.0), nn.ReLU6: (0.0, 6.0), nn.Sigmoid: (0.02, 0.98), nn.Tanh: (-0.96, 0.96)}
 """Activations, and below and above what value of theirs no gradient passes, or 4 % of the largest."""
+
+
+LEAST = 5
+"""Steps without which nothing can be said."""
 
 
 @dataclass
@@ -50,15 +55,16 @@ class Watch:
     training: list[str] = field(default_factory=list)
 
 
-def watched(prepared: Prepared, steps: int) -> Watch:
-    """Train so many steps as the run would, and put everything back.
+def watched(prepared: Prepared, steps: int, seconds: float) -> Watch:
+    """Train as the run would, and put everything back.
 
-    A loss that is no longer finite ends it; it stands last in `losses`.
+    Ends after `seconds`, but not before 5 steps, or after `steps`. A loss that is no longer finite ends it, and stands
+    last in `losses`.
     """
     seen = Watch()
     with untouched(prepared):
         before = {name: tensor.detach().clone() for name, tensor in prepared.learner.state_dict().items()}
-        train_steps(prepared, steps, [_Watching(seen)])
+        train_steps(prepared, steps, [_Watching(seen, time.monotonic() + seconds)])
         after = prepared.learner.state_dict()
         seen.moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name].cpu())}
     return seen
@@ -66,8 +72,8 @@ def watched(prepared: Prepared, steps: int) -> Watch:
 
 @final
 class _Watching(Callback):
-    def __init__(self, seen: Watch) -> None:
-        self.seen = seen
+    def __init__(self, seen: Watch, end: float) -> None:
+        self.seen, self.end = seen, end
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.asked = time.monotonic()
@@ -100,7 +106,8 @@ class _Watching(Callback):
                 name = self.names.get(id(parameter), "")
                 if name in self.weights:
                     self._note(name, group, parameters[name])
-        trainer.should_stop = not bool(torch.isfinite(torch.tensor(self.seen.losses[-1])))
+        is_over = time.monotonic() > self.end and len(self.seen.losses) >= LEAST
+        trainer.should_stop = is_over or not math.isfinite(self.seen.losses[-1])
         self.asked = time.monotonic()
 
     def _note(self, name: str, group: dict[str, Any], parameter: Tensor) -> None:
