@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FLAT, _STEEP = 1e-4, 1e4
 _SILENT = 0.5
-_SLOW, _FAST = 0.02, 0.5
+_TINY, _SLOW, _FAST = 1e-4, 0.02, 0.5  # of the weights' size: in a step, in all steps, in a step
 _DROWNED = 1.0
 _RIGHT = 0.99
 _STILL, _RISE, _JUMP = 1.05, 1.5, 4.0
@@ -144,7 +144,7 @@ def check_update(case: Case) -> Iterator[Finding]:
     steps = run.config["epochs"] * run.data.steps_per_epoch
     lr = run.learner.base_lr
     text = f"a step moves the weights by {100 * typical:.2g} % of their size; {steps:,} steps"
-    if typical * steps < _SLOW:
+    if typical < _TINY and typical * steps < _SLOW:
         factor = 1e-3 / max(typical, 1e-30)
         text = f"{text} together by {100 * typical * steps:.2g} % at most: nothing will be learned"
         yield Finding("update", "FAIL", text, f"lr={_rounded(lr * min(factor, 1e6))}, or tune lr-find")
