@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import sqrt
-from statistics import fmean
+from statistics import fmean, pvariance
 
 
 def falls(loss: list[float], rates: list[float]) -> tuple[float, float]:
@@ -33,6 +33,19 @@ def line(values: list[float]) -> float:
     middle, mean = (len(values) - 1) / 2, fmean(values)
     over = sum((i - middle) * (value - mean) for i, value in enumerate(values))
     return over / sum((i - middle) ** 2 for i in range(len(values))) * (len(values) - 1)
+
+
+def line_error(values: list[float], noise: float) -> float:
+    """Standard error of the rise of that line.
+
+    Args:
+        values: of three epochs the distances from the line tell of their noise too.
+        noise: standard deviation of a value, at least.
+    """
+    number = len(values)
+    if number > 2:
+        noise = max(noise, sqrt(number * pvariance(around_line(values)) / (number - 2)))
+    return noise * (number - 1) / sqrt(number * (number**2 - 1) / 12)
 
 
 def around_line(values: list[float]) -> list[float]:
