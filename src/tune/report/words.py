@@ -146,7 +146,8 @@ class Words:
     def augment(self) -> Try | None:
         """Images changed, where none are; mixed, where they are changed."""
         if self.choices.get("augment") == "none" and self.is_shipped("augment"):
-            option = "affine" if self.choices.get("data") in _MIRRORED_MEANS_ANOTHER else "mild"
+            data = {option for group, option in self.choices.items() if group.partition("@")[0] == "data"}
+            option = "affine" if data & set(_MIRRORED_MEANS_ANOTHER) else "mild"
             return Try([f"augment={option}"], self.tree.sentence("augment", option).rstrip("."))
         return self.mixup()
 

@@ -131,6 +131,8 @@ def test_a_head_alone_is_not_augmented_first_and_mirrors_are_not_for_digits():
     assert words_for("overfitting", "data=synthetic")[-1] == "augment=mild"
     assert words_for("overfitting", "data=synthetic", "freeze=full")[0] == "augment=mild"
     assert words_for("overfitting", "data=mnist5k", "freeze=full")[0] == "augment=affine"
+    two = ("data=domains", "data@data.source=digits", "data@data.target=digits")
+    assert words_for("overfitting", *two, "freeze=full")[0] == "augment=affine"
 
 
 def test_a_deeper_freeze_for_what_is_not_learned_and_everything_where_nothing_is_pretrained():
