@@ -17,6 +17,7 @@ VERBS = {
     "run": ("run", "train what a config says; -m sweeps"),
     "resume": ("run", "go on with a run that was killed or interrupted, exactly"),
     "evaluate": ("evaluate", "measure the test part of a finished run again, or attack it"),
+    "next": ("next", "what the curves of a run say, and what to try next"),
     "ls": ("configs", "list groups, their options and experiments"),
     "cat": ("configs", "print a composed config"),
     "validate": ("configs", "check experiments without running them"),

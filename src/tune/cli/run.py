@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.cli.chain import folder_of, prepared_parts, refuse_changes, runs_of
+from tune.cli.next import verdict_of
 from tune.config import gate
 from tune.config.across.domains import closes_source
 from tune.config.across.latest import pin_latest
@@ -258,14 +259,13 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     """Print how a run ended, and what to do next."""
     name = run_id(outcome.run_dir)
     if outcome.status == "done":
-        print(result_line(outcome))
-        for line in lines(outcome.chain):
-            print(line)
+        print("\n".join([result_line(outcome), *lines(outcome.chain)]))
         print(f'done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}     use it: tune.load("{name}")')
     else:
         next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
         log = f"log: {shown(outcome.run_dir / 'run.log')}"
         _say(f"{outcome.status}: {outcome.cause}   {next_step or log}")
+    verdict_of(outcome.run_dir, _say)
     if as_json:
         answer = {
             "run_dir": str(outcome.run_dir),
