@@ -57,46 +57,27 @@ class Monitor(Callback):
         self.said = list(state_dict["said"])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.parameters = dict(pl_module.named_parameters())
         self.layers, self.modules = layers_of_tensors(pl_module), layers_of_modules(pl_module.network)
         if self.path.exists():  # a resumed run drops the rows of epochs that it trains again
             with self.path.open(newline="") as file:
                 self.lines = [line for line in list(csv.reader(file))[1:] if int(line[0]) <= trainer.current_epoch]
 
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.middle = middle(int(trainer.num_training_batches), trainer.accumulate_grad_batches)
+
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == middle(int(trainer.num_training_batches), trainer.accumulate_grad_batches):
+        if batch_idx == self.middle:
             self.rectified = Rectified(pl_module.network, self.modules, pl_module.phase.trained)
 
-    @torch.no_grad()
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        if self.rectified is None or self.starts:  # L-BFGS comes here many times in a step
-            return
-        found = [(name, p, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None]
-        self.starts = {name: tensor.detach().clone() for name, tensor, _ in found}
-        grads = {name: grad for name, _, grad in found}
-        self.lengths = [_lengths(list(self.starts.values())), _lengths(list(grads.values()))]
-        if trainer.current_epoch == 0:
-            self._warn(of_penalties(pulls(pl_module, grads), pl_module))
-        for logger in trainer.loggers:
-            if isinstance(logger, SafeLogger):
-                logger.log_histograms({"weights": self.starts, "gradients": grads}, trainer.global_step + 1)
+        if self.rectified is not None and not self.starts:  # L-BFGS comes here many times in a step
+            self._before(trainer, pl_module)
 
-    @torch.no_grad()
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.rectified is None:
-            return
-        dead, self.rectified = self.rectified.shares(), None
-        now = dict(pl_module.named_parameters())
-        changes = torch._foreach_sub([now[name] for name in self.starts], list(self.starts.values()))
-        squares = torch.stack([*self.lengths, _lengths(changes)]).double().square().T.tolist()
-        of_layers: dict[str, list[list[float]]] = {}
-        for name, three in zip(self.starts, squares, strict=True):
-            of_layers.setdefault(self.layers[name], []).append(three)
-        self.starts, self.lengths, self.step, self.seen = {}, [], trainer.global_step, []
-        for layer, parts in of_layers.items():
-            weight, gradient, change = (sum(part) ** 0.5 for part in zip(*parts, strict=True))
-            share, values = dead.get(layer, (None, 0))
-            self.seen.append(LayerStep(layer, weight, gradient, change / weight if weight else None, share, values))
-        self._warn(of_step(self.seen, pl_module, trainer.current_epoch))
+        if self.rectified is not None:
+            dead, self.rectified = self.rectified.shares(), None
+            self._after(trainer, pl_module, dead)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         epoch = trainer.current_epoch + 1
@@ -113,6 +94,33 @@ class Monitor(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics(values, self.step)
+
+    @torch.no_grad()
+    def _before(self, trainer: Any, pl_module: Any) -> None:
+        parts = {name: p for name, p in self.parameters.items() if p.grad is not None}
+        self.starts = {name: part.detach().clone() for name, part in parts.items()}
+        grads = {name: part.grad for name, part in parts.items() if part.grad is not None}
+        self.lengths = [_lengths(list(self.starts.values())), _lengths(list(grads.values()))]
+        if trainer.current_epoch == 0:
+            self._warn(of_penalties(pulls(pl_module, grads), pl_module))
+        for logger in trainer.loggers:
+            if isinstance(logger, SafeLogger):
+                logger.log_histograms({"weights": self.starts, "gradients": grads}, trainer.global_step + 1)
+
+    @torch.no_grad()
+    def _after(self, trainer: Any, pl_module: Any, dead: dict[str, tuple[float, int]]) -> None:
+        now = [self.parameters[name] for name in self.starts]
+        changes = torch._foreach_sub(now, list(self.starts.values()))
+        squares = torch.stack([*self.lengths, _lengths(changes)]).double().square().T.tolist()
+        of_layers: dict[str, list[list[float]]] = {}
+        for name, three in zip(self.starts, squares, strict=True):
+            of_layers.setdefault(self.layers[name], []).append(three)
+        self.starts, self.lengths, self.step, self.seen = {}, [], trainer.global_step, []
+        for layer, parts in of_layers.items():
+            weight, gradient, change = (sum(part) ** 0.5 for part in zip(*parts, strict=True))
+            share, values = dead.get(layer, (None, 0))
+            self.seen.append(LayerStep(layer, weight, gradient, change / weight if weight else None, share, values))
+        self._warn(of_step(self.seen, pl_module, trainer.current_epoch))
 
     def _warn(self, found: Iterable[tuple[str, str]]) -> None:
         for kind, line in found:

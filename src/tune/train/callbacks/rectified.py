@@ -33,7 +33,7 @@ class Rectified:
         self.hooks: list[Any] = []
         modules = dict(network.named_modules())
         for name, module in modules.items():
-            if isinstance(module, RECTIFIERS):
+            if isinstance(module, RECTIFIERS) and _layer_around(name, layers) in (None, *trained):
                 self.hooks.append(module.register_forward_hook(self._looker(name)))
         for name, layer in layers.items() if self.hooks else ():
             self.hooks.append(modules[name].register_forward_pre_hook(self._noter(layer, name)))
@@ -73,3 +73,11 @@ class Rectified:
             self.largest[key] = (now, values)
 
         return hook
+
+
+def _layer_around(name: str, layers: Mapping[str, str]) -> str | None:
+    """The layer that a module stands in, if one of those around it is of one layer alone."""
+    while name := name.rpartition(".")[0]:
+        if name in layers:
+            return layers[name]
+    return None

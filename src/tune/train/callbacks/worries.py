@@ -17,11 +17,14 @@ DEAD = 0.5
 ENOUGH_VALUES = 32
 """Values of a unit in one batch, below which a unit that is merely selective may look dead."""
 
+USUAL_UPDATE = 1e-3
+"""Change over weight in one step, where a network learns well."""
+
 LARGE_UPDATE = 0.1
-"""Change over weight in one step, usually about 1e-3; 0.1 forgets in ten steps what a layer knew."""
+"""Ten such steps forget what a layer knew."""
 
 SMALL_UPDATE = 1e-5
-"""In no layer more: 10^5 steps to change the weights once over."""
+"""In no layer more: it would take 10^5 steps to change the weights once over."""
 
 DROWNS = 3.0
 """Gradient of a penalty over that of the loss. At the end of a training they are equal, by what a minimum is; the size
@@ -74,7 +77,8 @@ def of_step(layers: Sequence[LayerStep], learner: Any, epoch: int) -> Iterator[t
     if len(own) > 1 and own[-1].gradient:
         ratio, ends = own[0].gradient / own[-1].gradient, f"layer {own[0].name} is"
         if ratio < VANISHING:
-            remedy = "freeze=mid" if network.backbone.weights_digest else "init=he"
+            unsaturated = "init=he and, where it has these keys, backbone.activation=relu or backbone.norm=batch"
+            remedy = "freeze=mid" if network.backbone.weights_digest else unsaturated
             text = f"the gradient of {ends} {ratio:.1e} times that of {own[-1].name}: it vanishes on the way"
             yield "vanishing", f"{text} (epoch {epoch + 1}). Try {remedy}"
         elif ratio > 1 / VANISHING:
@@ -86,7 +90,10 @@ def of_step(layers: Sequence[LayerStep], learner: Any, epoch: int) -> Iterator[t
     most = max(updates, key=lambda name: updates[name])
     if epoch == 0 and 0 < updates[most] < SMALL_UPDATE:
         text = f"no layer changed by more than {updates[most]:.1e} of its length in a step"
-        yield "small update", f"{text} (epoch {epoch + 1}, layer {most}). Try lr={lr * 10:.3g}"
+        yield (
+            "small update",
+            f"{text} (epoch {epoch + 1}, layer {most}). Try lr={lr * USUAL_UPDATE / updates[most]:.1g}",
+        )
     # A fresh head starts near zero and moves by a third of its length in its third step at any rate.
     most = max(updates.keys() - {"head"}, key=lambda name: updates[name], default="head")
     if most != "head" and updates[most] > LARGE_UPDATE:
