@@ -23,6 +23,7 @@ def same(left, right) -> bool:
         all(torch.equal(one[name], other[name]) for name in one)
         and all(torch.equal(last[0][name], last[1][name]) for name in last[0])
         and (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
+        and (left / "monitor.csv").read_bytes() == (right / "monitor.csv").read_bytes()
         and (left / "predictions" / "test.csv").read_bytes() == (right / "predictions" / "test.csv").read_bytes()
     )
 

@@ -80,6 +80,7 @@ class Run:
     compile: Literal["auto", "always", "never"]
     output: str
     objective: str
+    monitor: bool
     guard: bool
     threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
     evaluate: Evaluate

@@ -38,6 +38,7 @@ from tune.train.callbacks.finite import FiniteLoss
 from tune.train.callbacks.history import History
 from tune.train.callbacks.keep_best import KeepBest
 from tune.train.callbacks.loggers import build_loggers, quiet_lightning, run_log
+from tune.train.callbacks.monitor import Monitor
 from tune.train.callbacks.progress import Progress
 from tune.train.choose.auto import noted, taken_over
 from tune.train.devices.ranks import Ranks
@@ -204,6 +205,8 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     keep = KeepBest(run_dir, config["objective"], names, classes, weights, config["threshold"])
     regularize = prepared.regularize
     callbacks = [OwnSignals(), FiniteLoss(), FreezeAudit(say), History(run_dir), Progress(keep, say)]
+    if config["monitor"]:
+        callbacks.insert(-1, Monitor(run_dir, say))
     if regularize.ema or regularize.swa:
         callbacks.insert(0, Average(regularize.ema, regularize.swa))
     if patience := regularize.early_stopping:

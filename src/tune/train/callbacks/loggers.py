@@ -61,6 +61,16 @@ class SafeLogger(Logger):
             self._try_to(lambda: inner.experiment.add_graph(_Logits(model.network).eval(), model.example_input_array))
             model.train(was_training)
 
+    def log_histograms(self, kinds: dict[str, dict[str, Tensor]], step: int) -> None:
+        """Record how the numbers of tensors are spread, by kind and name; only TensorBoard takes it."""
+        inner = self.inner
+        if isinstance(inner, TensorBoardLogger):
+            for kind, tensors in kinds.items():
+                for name, tensor in tensors.items():
+                    self._try_to(
+                        lambda tag=f"{kind}/{name}", values=tensor: inner.experiment.add_histogram(tag, values, step)
+                    )
+
     def save(self) -> None:
         self._try("save")
 
