@@ -109,7 +109,7 @@ def execute(job: Job, say: Say) -> Outcome:
     ranks = Ranks(world_size(job.config["trainer"]), follow=lambda run_dir: _follow(job, run_dir))
     try:
         prepared = prepare(with_source(job.config, say))
-        settle_rate(prepared, job.run_dir if job.resume else "")
+        settle_rate(prepared, job.run_dir if job.resume else "", say)
         for line in screen.first_screen(prepared, job.config["name"], job.choices):
             say(line)
         run_dir, record = begin(job, prepared)

@@ -62,11 +62,10 @@ def search(start: float, steps: int, loss_at: Callable[[float], float]) -> Tries
     rate, worse = start, 0
     while rate >= LOWEST and worse < 2:
         losses[rate] = loss_at(rate)
-        best = min(losses.values())
-        worse = worse + 1 if best < min(losses[rate], untrained) else 0
+        worse = worse + 1 if _enough(losses, untrained) < min(losses[rate], untrained) else 0
         rate /= 3
     rate = start
-    while losses[rate] == min(losses.values()) < untrained and rate <= HIGHEST:
+    while _best(losses, untrained) == rate and losses[rate] < untrained and 3 * rate <= HIGHEST:
         rate *= 3
         losses[rate] = loss_at(rate)
     return Tries(untrained, losses, steps)
@@ -74,6 +73,8 @@ def search(start: float, steps: int, loss_at: Callable[[float], float]) -> Tries
 
 def judge(tries: Tries) -> Suggestion:
     """The lowest point of the parabola through the best rate and its neighbours, in logarithms of the rate.
+
+    The best is the smallest of those that learned about as much as any.
 
     Raises:
         RunError: if no rate learned anything.
@@ -85,26 +86,37 @@ def judge(tries: Tries) -> Suggestion:
             f"lr: none from {low:.2g} to {high:.2g} lowered the loss within {tries.steps} steps, from "
             f"{tries.untrained:.3g}. Has the network learned this already, or can nothing be learned? Type a rate"
         )
-    best, largest = min(learned, key=learned.__getitem__), max(learned)
+    best, largest = _best(learned, tries.untrained), max(learned)
     lr = two_digits(best * 3 ** _vertex(tries.losses, best))
     return Suggestion(
         lr,
         two_digits(largest),
-        f"of {len(tries.losses)} rates, each tried for {tries.steps} steps on the same batches, the loss got lowest "
-        f"around {lr:.2g} ({tries.untrained:.3g} → {learned[best]:.3g}); the largest that learned is {largest:.2g}",
+        f"of {len(tries.losses)} rates, each tried for {tries.steps} steps on the same batches, none lowered the loss "
+        f"more than those around {lr:.2g} ({tries.untrained:.3g} → {learned[best]:.3g}); {largest:.2g} still learned",
     )
 
 
+def _enough(losses: dict[float, float], untrained: float) -> float:
+    """The lowest loss, but for a twentieth of what was learned."""
+    lowest = min(losses.values())
+    return lowest + max(0.0, untrained - lowest) / 20 if math.isfinite(lowest) else lowest
+
+
+def _best(losses: dict[float, float], untrained: float) -> float:
+    """The smallest rate that is as good as any: where classes can be told apart, larger ones only enlarge weights."""
+    return min(rate for rate, loss in losses.items() if loss <= _enough(losses, untrained))
+
+
 def _vertex(losses: dict[float, float], best: float) -> float:
-    """Where the parabola is lowest, from -½ to ½ as its middle is the lowest of three; 0 with a neighbour missing."""
+    """Where the parabola is lowest, from -½ to ½ around its middle; 0 with a neighbour missing."""
     rates = sorted(losses)
     place = rates.index(best)
     if not 0 < place < len(rates) - 1:
         return 0.0
     left, middle, right = (losses[rate] for rate in rates[place - 1 : place + 2])
-    if not math.isfinite(right) or left + right == 2 * middle:
+    if not math.isfinite(right) or left + right <= 2 * middle:
         return 0.0
-    return (left - right) / (2 * (left + right - 2 * middle))
+    return max(-0.5, min(0.5, (left - right) / (2 * (left + right - 2 * middle))))
 
 
 def _loss_at(prepared: Prepared, rates: list[float]) -> float:

@@ -12,6 +12,8 @@ from tune.train.probe.divide import Tries, divide, judge
 from tune.train.probe.range_test import HIGHEST, Curve, Suggestion, range_test, suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tune.train.prepare import Prepared
 
 Method = Literal["both", "range", "divide"]
@@ -58,12 +60,13 @@ def rate_of(config: dict[str, Any]) -> float:
     return _STAND_IN if config["lr"] == AUTO else config["lr"]
 
 
-def settle_rate(prepared: Prepared, resumed: str) -> None:
+def settle_rate(prepared: Prepared, resumed: str, say: Callable[[str], None]) -> None:
     """Find the rate of a run that leaves it to us; it is from now on what it would be had somebody typed it.
 
     Args:
         prepared: the run.
         resumed: the folder of a run that goes on, which keeps the rate that it has; empty for a new one.
+        say: prints a line, as this may take a while.
 
     Raises:
         RunError: if no rate learns anything.
@@ -71,6 +74,8 @@ def settle_rate(prepared: Prepared, resumed: str) -> None:
     if prepared.config["lr"] != AUTO or isinstance(prepared.network.head, FittedHead):
         return
     known = read_json(Path(resumed) / "run.json")["auto"]["lr"] if resumed else None
+    if known is None:
+        say("lr        auto: a few steps at several rates come first")
     prepared.rate = Suggestion(**known) if known else find_rate(prepared).suggestion
     prepared.learner.base_lr = prepared.rate.lr
     prepared.config = {**prepared.config, "lr": prepared.rate.lr}
