@@ -87,6 +87,8 @@ def _plot_scheduler(composed: Composed, tree: ConfigTree, as_json: bool) -> int:
     if problems := [problem for problem in check(composed, tree) if problem.key.partition(".")[0] in keys]:
         raise ConfigError(*problems)
     cfg, option = composed.cfg, composed.choices["scheduler"]
+    if cfg["lr"] == "auto":
+        raise ConfigError(Problem("lr", "is found when the run trains: type a number to draw a curve of it"))
     steps = plot.steps_per_epoch(cfg)
     rates, depends_on = plot.schedule_of(cfg)
     if as_json:

@@ -22,6 +22,8 @@ VERBS = {
     "cat": ("configs", "print a composed config"),
     "validate": ("configs", "check experiments without running them"),
     "doctor": ("doctor", "look for what is wrong with a run before it starts"),
+    "lr-find": ("find", "look for the learning rate, before anything trains"),
+    "batch-find": ("find", "look for the largest batch that fits"),
     "rank": ("rank", "compare backbones on your data before anything trains"),
     "ensemble": ("ensemble", "let finished runs decide together: average, vote, soup, stack"),
     "cache": ("cache", "what frozen networks said of images: ls, build, verify, rm"),
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # modules that the user allows are looked for here, as with python -m
     module = importlib.import_module(f"tune.cli.{VERBS[verb][0]}")
-    return guarded(getattr(module, verb), words)
+    return guarded(getattr(module, verb.replace("-", "_")), words)
 
 
 def entry() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune.config import files, gate, names, schema
-from tune.config.across import attack, domains, fitted, stages
+from tune.config.across import attack, domains, fitted, rate, stages
 from tune.config.across.tasks import task_objectives, task_problems
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
@@ -68,7 +68,7 @@ class _Checker:
         for problem in task_problems(cfg, self.head_tells_tasks(cfg.get("head"))):
             yield self.problem(problem.key, problem.text)
         yield from fitted.problems(self.composed)
-        for problem in domains.problems(cfg):
+        for problem in [*domains.problems(cfg), *rate.problems(cfg)]:
             yield self.problem(problem.key, problem.text)
         yield from attack.problems(self.composed)
         for key in [*self.run.parameters, *self.groups]:

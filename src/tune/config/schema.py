@@ -72,7 +72,7 @@ class Run:
 
     name: str | None
     seed: Annotated[int, Range("[0, 4294967295]")]
-    lr: Annotated[float, Range("(0, inf)")]
+    lr: Annotated[float, Range("(0, inf)")] | Literal["auto"]
     batch_size: Annotated[int, Range("[1, inf)")]
     epochs: Annotated[int, Range("[1, inf)")]
     epoch_steps: Annotated[int, Range("[1, inf)")] | None

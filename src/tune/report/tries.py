@@ -12,8 +12,8 @@ _Change = Callable[[Words], Try | None]
 _FIT = (Words.dropout, Words.weight_decay)
 _SMALLER = (Words.early_stopping, Words.train_less, Words.smaller)
 _TRIES: dict[str, tuple[_Change, ...]] = {
-    "diverged": (Words.lower_rate, Words.clipping, Words.warmup, Words.adam),
-    "rate too low": (Words.higher_rate, Words.adam, Words.longer),
+    "diverged": (Words.lower_rate, Words.found_rate, Words.clipping, Words.warmup, Words.adam),
+    "rate too low": (Words.found_rate, Words.higher_rate, Words.adam, Words.longer),
     "underfitting": (
         Words.usual_lr,
         Words.no_dropout,

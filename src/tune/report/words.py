@@ -12,6 +12,7 @@ from typing import Any
 
 from tune.config import files
 from tune.config.across.domains import is_domains
+from tune.config.across.rate import problems as rate_problems
 from tune.config.tree import ConfigTree
 from tune.report.story import Story
 
@@ -41,7 +42,10 @@ class Words:
 
     def __init__(self, story: Story, usual_rate: float | None) -> None:
         self.story, self.config, self.choices = story, story.config, story.record["choices"]
-        self.usual_rate, self.asked_rate = usual_rate, float(story.config["lr"])
+        self.usual_rate = usual_rate
+        self.asked_rate = (
+            story.record["auto"]["lr"]["lr"] if story.config["lr"] == "auto" else float(story.config["lr"])
+        )
         self.tree = ConfigTree()
 
     def is_shipped(self, group: str) -> bool:
@@ -81,6 +85,11 @@ class Words:
 
     def somewhat_higher_rate(self) -> Try | None:
         return self._rate(3, "the same way in fewer steps")
+
+    def found_rate(self) -> Try | None:
+        if self.config["lr"] == "auto" or any(rate_problems({**self.config, "lr": "auto"})):
+            return None
+        return Try(["lr=auto"], "a few steps at several rates come first")
 
     def lower_rate(self) -> Try | None:
         return self._rate(0.1, "the rate is the first suspect")

@@ -49,6 +49,7 @@ from tune.train.fused.group import is_member
 from tune.train.interrupt import OwnSignals, interruptible, judge
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, prepare
+from tune.train.probe.rate import settle_rate
 from tune.train.record import Record, describe_network, facts_of, masked, with_test
 
 Say = Callable[[str], None]
@@ -109,6 +110,7 @@ def execute(job: Job, say: Say) -> Outcome:
     ranks = Ranks(world_size(job.config["trainer"]), follow=lambda run_dir: _follow(job, run_dir))
     try:
         prepared = prepare(with_source(job.config, say))
+        settle_rate(prepared, job.run_dir if job.resume else "", say)
         for line in screen.first_screen(prepared, job.config["name"], job.choices):
             say(line)
         run_dir, record = begin(job, prepared)

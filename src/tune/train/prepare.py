@@ -47,6 +47,8 @@ from tune.train.finished.attacked import refuse_attack
 from tune.train.fitted.refusals import refuse_unfit
 from tune.train.frozen import FrozenPart, frozen_part
 from tune.train.learner import Learner
+from tune.train.probe.range_test import Suggestion
+from tune.train.probe.rate import rate_of
 from tune.train.regularize import Regularize
 from tune.train.rows import data_node, read_rows
 
@@ -72,6 +74,7 @@ class Prepared:
     world: int
     contents: Contents
     choice: Choice | None = None  # of freeze=auto
+    rate: Suggestion | None = None  # of lr=auto
     facts: dict[str, Any] = field(default_factory=dict)  # kept by `record`
 
     @property
@@ -188,10 +191,10 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         ),
         plan,
         phases,
-        lr=config["lr"],
+        lr=rate_of(config),
         weight_decay=regularize.weight_decay,
         make_optimizer=lambda groups: build(
-            config["optimizer"], params=groups, lr=config["lr"], weight_decay=regularize.weight_decay
+            config["optimizer"], params=groups, lr=rate_of(config), weight_decay=regularize.weight_decay
         ),
         make_schedule=lambda optimizer: build(
             config["scheduler"], optimizer=optimizer, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch
@@ -224,25 +227,8 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
         )
     if objective in retrieval.METRICS and not learner.measures_retrieval:
         raise ConfigError(f"objective: val/{objective} is measured with a loss that shapes the embedding: loss=triplet")
-    return Prepared(
-        config,
-        table,
-        parts,
-        skipped,
-        data,
-        network,
-        plan,
-        phases,
-        learner,
-        device,
-        precision,
-        frozen,
-        regularize,
-        rank,
-        world,
-        contents,
-        choice,
-    )
+    asked = (config, table, parts, skipped, data, network, plan, phases)
+    return Prepared(*asked, learner, device, precision, frozen, regularize, rank, world, contents, choice)
 
 
 def _try_optimizer(learner: Learner, data: ImageData, rows: int) -> None:

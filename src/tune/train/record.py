@@ -109,6 +109,7 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
             "device": prepared.device,
             "auto": ({"precision": prepared.precision.reason} if config["precision"] == "auto" else {})
             | ({"freeze": asdict(prepared.choice)} if prepared.choice else {})
+            | ({"lr": asdict(prepared.rate)} if prepared.rate else {})
             | ({"compile": "; ".join(prepared.frozen.compile_notes)} if prepared.frozen.compile_notes else {}),
             "cache": prepared.frozen.describe(),
             "data": {"fingerprint": table.fingerprint(), "split": parts.fingerprint, "how": parts.how},

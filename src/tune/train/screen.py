@@ -55,8 +55,10 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
     if isinstance(head := prepared.network.head, FittedHead):
         lines.append(f"fit       {head.about}, once; lr, epochs, optimizer, regularize … have no effect")
     else:
+        if rate := prepared.rate:
+            lines.append(f"lr        auto → {rate.lr:g}: {rate.reason}")
         epochs = f"{config['epochs']} epochs" + (f" of {config['epoch_steps']} steps" if config["epoch_steps"] else "")
-        lines.append(f"train     {epochs}, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}")
+        lines.append(f"train     {epochs}, batch_size {config['batch_size']}, lr {config['lr']}; {chosen}")
     lines.append(f"augment   {_strengths(config['augment'])}   regularize  {_strengths(config['regularize'])}")
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
     if cache := prepared.frozen.describe():

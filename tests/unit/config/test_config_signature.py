@@ -103,7 +103,7 @@ def test_what_an_annotation_allows_passes(takes, name, value):
         ("h", 3, "", "must be a mapping with rows, name, share, items or null, not 3"),
         ("k", 3, "", "must be text"),
         ("l", 0, "", "must be a whole number in [1, inf), not 0"),
-        ("l", "some", "", "must be a whole number in [1, inf) or one of all"),
+        ("l", "some", "", "must be a whole number in [1, inf) or all"),
     ],
 )
 def test_what_an_annotation_does_not_allow_is_told_with_its_place(takes, name, value, place, said):

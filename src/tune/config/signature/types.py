@@ -68,7 +68,8 @@ class Choice(Type):
 
     @property
     def text(self) -> str:
-        return f"one of {', '.join(written(value) for value in self.values)}"
+        values = ", ".join(written(value) for value in self.values)
+        return f"one of {values}" if len(self.values) > 1 else values
 
     def complaints(self, value: Any) -> Iterator[Complaint]:
         if not any(value == each and type(value) is type(each) for each in self.values):

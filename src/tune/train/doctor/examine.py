@@ -60,6 +60,7 @@ CHECKS = {
     "gradients": Check(learning.check_gradient, "training"),
     "update": Check(learning.check_update, "training"),
     "rate": Check(learning.check_rate, "training"),
+    "stable": Check(learning.check_stable, "training", is_slow=True),
     "loader": Check(speed.check_loader, "training"),
     "overfit": Check(learning.check_overfit, "training"),
 }

@@ -15,6 +15,7 @@ from tune.train.doctor.case import ROWS
 from tune.train.doctor.finding import Finding, judged, listed
 from tune.train.doctor.watch import silent_units
 from tune.train.prepare import prepare
+from tune.train.probe.range_test import range_test, suggest
 from tune.train.probe.steps import train_steps, untouched
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _SILENT = 0.5
 _TINY, _SLOW, _FAST = 1e-4, 0.02, 0.5  # of the weights' size: in a step, in all steps, in a step
 _DROWNED = 1.0
 _RIGHT = 0.99
+_BEYOND, _BELOW = 5.0, 300.0  # times: the steepest place of a short range test is known to about a factor of 5
 _STILL, _RISE, _JUMP = 1.05, 1.5, 4.0
 _LEAST, _PATIENCE = 40, {True: 10.0, False: 60.0}  # steps; seconds after which it ends if it had so many
 _OFF = {"l1", "l2", "l2_sp", "weight_decay", "dropout", "label_smoothing", "sam"}
@@ -182,6 +184,20 @@ def check_rate(case: Case) -> Iterator[Finding]:
         yield Finding("rate", "WARN", f"{text}, by way of {max(losses):.3g}", do)
     else:
         yield Finding("rate", "PASS", text)
+
+
+def check_stable(case: Case) -> Iterator[Finding]:
+    """The chosen rate on a range test: between where learning begins and where the loss blows up."""
+    found = suggest(range_test(case.run))
+    lr, largest = case.run.learner.base_lr, found.largest_stable
+    text = f"lr={lr:.2g}; in a range test {found.reason}"
+    do = f"lr={found.lr:g}, or tune lr-find"
+    if lr > _BEYOND * largest:
+        yield Finding("stable", "FAIL", f"{text}: the rate is too high", do)
+    elif lr * _BELOW < found.lr:
+        yield Finding("stable", "WARN", f"{text}: the rate is low", do)
+    else:
+        yield Finding("stable", "PASS", text)
 
 
 def check_overfit(case: Case) -> Iterator[Finding]:

@@ -59,6 +59,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
     trainer, freeze = config["trainer"], config["freeze"]
     return (
         config["sweep"].get("fuse", True)
+        and config["lr"] != "auto"
         and not config.get("stages")
         and not is_fitted(config["head"])
         and not is_domains(config["data"])

@@ -11,10 +11,11 @@ import random
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from tune.train.adapt.sight import LearnerSight
 from tune.train.callbacks.loggers import quiet_lightning
@@ -22,8 +23,6 @@ from tune.train.devices.trainer import build_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from pytorch_lightning.callbacks import Callback
 
     from tune.train.prepare import Prepared
 
@@ -42,14 +41,15 @@ def train_steps(prepared: Prepared, steps: int, callbacks: Sequence[Callback] = 
     schedule, learner.make_schedule = learner.make_schedule, _constant
     sight = LearnerSight(prepared)
     accelerator = {"cuda": "gpu", "xla": "tpu"}.get(prepared.device, prepared.device)
-    node = {**config["trainer"], "accelerator": accelerator, "max_steps": steps, "limit_val_batches": 0}
+    node = {**config["trainer"], "accelerator": accelerator, "limit_val_batches": 0}
     with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's, of what is left out here
         trainer = build_trainer(
             node,
-            epochs=-(-steps // data.steps_per_epoch),
+            # As many as the run has, since what a transfer method does may depend on the share that is behind it.
+            epochs=max(config["epochs"], -(-steps // data.steps_per_epoch)),
             precision=prepared.precision.trainer,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, _Stop(steps)],
             loggers=[],
             root=Path(folder),
         )
@@ -87,6 +87,16 @@ def untouched(prepared: Prepared) -> Iterator[None]:
         for name, module in learner.named_modules():
             module.training = modes[name]
         learner.plateau = None
+
+
+@final
+class _Stop(Callback):
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True
 
 
 def _tensors(learner: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,0 +1,169 @@
+"""`tune lr-find` and `tune batch-find`: a rate, and a batch size, found by a few steps of the run's own training.
+
+Torch is imported after everything that can be checked without it has been. No run folder is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune.cli.run import check_all
+from tune.config.across.domains import is_source_free, starts_from_run
+from tune.config.across.fitted import is_fitted
+from tune.config.across.latest import pin_latest
+from tune.config.across.rate import LBFGS
+from tune.config.compose import ConfigTree, compose
+from tune.config.signature.types import written
+from tune.errors import ConfigError, Problem, RunError
+from tune.run_dir import atomic_write
+
+if TYPE_CHECKING:
+    from tune.train.prepare import Prepared
+    from tune.train.probe.batch_size import Size
+
+
+def lr_find(words: list[str]) -> int:
+    """`tune lr-find [--flags] [overrides]`. Returns the exit code."""
+    parser = _parser("tune lr-find", "Look for the learning rate by a few steps of the run's own training.")
+    parser.add_argument(
+        "--method",
+        choices=("both", "range", "divide"),
+        default="both",
+        help="range: the loss while the rate grows; divide: from 10 down by thirds, compared; both (default): by "
+        "thirds from where the range test says",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="write the curve as a picture")
+    asked = parser.parse_intermixed_args(words)
+    if asked.picture and asked.picture.suffix != ".png":
+        raise ConfigError(Problem("--picture", f"{asked.picture} does not end with .png"))
+    prepared = _prepared(asked, "tune lr-find")
+    from tune.cli.rate_curve import draw, picture
+    from tune.train.probe.rate import find_rate
+
+    for line in _first_phase(prepared):
+        _say(line)
+    found = find_rate(prepared, asked.method)
+    for line in draw(found, shutil.get_terminal_size((72, 24)).columns):
+        _say(line)
+    if asked.picture:
+        asked.picture.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(asked.picture, picture(found))
+    answer = found.suggestion
+    print(f"lr={written(answer.lr)}   {answer.reason}")
+    if asked.json:
+        shown = {"lr": answer.lr, "largest_stable": answer.largest_stable}
+        curve, tries = found.curve, found.tries
+        shown |= {"rates": curve.rates if curve else [], "losses": curve.losses if curve else []}
+        tried = sorted(tries.losses.items()) if tries else []
+        shown |= {"tries": [[rate, loss if math.isfinite(loss) else None] for rate, loss in tried]}
+        print(json.dumps({**shown, "reason": answer.reason}))
+    return 0
+
+
+def batch_find(words: list[str]) -> int:
+    """`tune batch-find [--flags] [overrides]`. Returns the exit code."""
+    parser = _parser("tune batch-find", "Look for the largest batch that fits, by powers of two.")
+    parser.add_argument("--grow", action="store_true", help="put the largest batch that fits in place of batch_size")
+    asked = parser.parse_intermixed_args(words)
+    prepared = _prepared(asked, "tune batch-find")
+    from tune.train.probe.batch_size import accumulation, sizes
+
+    config, rows, device = prepared.config, len(prepared.data.trained), prepared.device
+    del prepared
+    found: list[Size] = []
+    for size in sizes(config, rows, device):
+        found.append(size)
+        rate = f"{size.seconds:>9.3g} s a step {size.rows / size.seconds:>9,.0f} rows/s" if size.seconds else ""
+        memory = f"{size.num_bytes / 1e9:>7.2f} GB"
+        _say(f"{size.rows:>6} rows  {size.trouble or f'{rate} {memory}'}")
+    fitting = [size.rows for size in found if not size.trouble]
+    if not fitting:
+        raise RunError(f"not even one row fits: {found[-1].trouble}. A smaller backbone.input_size takes less")
+    largest, batch_size = max(fitting), config["batch_size"]
+    parts = accumulation(batch_size, largest)
+    line = f"{largest} rows fit" + ("" if found[-1].trouble else f" (there are {rows} to train on)")
+    now = config["trainer"].get("accumulate_grad_batches", 1)
+    if asked.grow:
+        paste = [f"batch_size={largest}"] + (["trainer.accumulate_grad_batches=1"] if now > 1 else [])
+        print(f"{' '.join(paste)}   {line}. It is another training: look for the rate anew, tune lr-find")
+    elif batch_size // now <= largest or not found[-1].trouble:
+        paste = []
+        print(f"{line}: batch_size={batch_size} does, leave it as it is")
+    else:
+        paste = [f"trainer.accumulate_grad_batches={parts}"]
+        print(f"{paste[0]}   {line}: {parts} batches of {batch_size // parts} make a step of {batch_size}, as before")
+    if asked.json:
+        print(json.dumps({"largest": largest, "paste": paste, "sizes": [vars(size) for size in found]}))
+    return 0
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(name, description=description)
+    parser.add_argument("overrides", nargs="*", help="as of tune run")
+    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
+    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def _prepared(asked: argparse.Namespace, verb: str) -> Prepared:
+    """The run that was asked for, ready to train.
+
+    Raises:
+        ConfigError: if it cannot start, or has nothing to look for.
+    """
+    tree = ConfigTree.find(asked.config_dir)
+    composed = compose(tree, asked.overrides)
+    if composed.is_sweep:
+        raise ConfigError(Problem(verb, "needs one run, and this is a sweep or an ensemble"))
+    check_all([composed], tree, asked.allow)
+    refuse(composed.cfg, verb)
+    if line := pin_latest(composed.cfg):
+        _say(line)
+    from tune.train.prepare import prepare
+
+    return prepare(composed.cfg)
+
+
+def refuse(cfg: dict[str, Any], verb: str) -> None:
+    """Runs without a rate, or without batches, to look for.
+
+    Raises:
+        ConfigError: with every reason.
+    """
+    problems = []
+    if cfg["stages"]:
+        problems.append(Problem("stages", f"{verb} looks at one run: give it the words of one stage, with stages=[]"))
+    if is_fitted(cfg["head"]):
+        problems.append(Problem("head", "is fitted at once, not by steps: there is no rate and no batch to look for"))
+    if cfg["optimizer"].get("_target_") == LBFGS:
+        problems.append(
+            Problem("optimizer", "lbfgs takes all rows at once, and looks for the length of each step itself")
+        )
+    if str(cfg["trainer"].get("strategy", "")).startswith("ddp"):
+        problems.append(Problem("trainer", f"{verb} works in one process: trainer=auto. The answer is per process"))
+    if is_source_free(cfg) and not starts_from_run(cfg):
+        text = "the source has to be learned first: give the run that did, backbone.weights=run:ID"
+        problems.append(Problem("backbone.weights", text))
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _first_phase(prepared: Prepared) -> list[str]:
+    """What is tried, where not everything trains from the start."""
+    if len(prepared.phases) == 1:
+        return []
+    first = [layer for layer in prepared.network.layers if layer in prepared.phases[0].trained]
+    names = first[0] if len(first) == 1 else f"{first[0]} … {first[-1]}"
+    return [f"note: this is of the first phase, in which {names} trains; what joins later is not tried"]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
