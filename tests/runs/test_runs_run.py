@@ -24,6 +24,7 @@ def test_a_run_leaves_everything_that_its_folder_promises(tune, tiny):
         "run.json",
         "run.log",
         "metrics.csv",
+        "monitor.csv",
         "model.safetensors",
         "model.yaml",
         "checkpoints/best.ckpt",
