@@ -89,7 +89,7 @@ def cut_down(words):
 def test_a_command_of_tune_works(here, capsys, words):
     if "latest" in words:
         assert main(["run", "data.root=photos", *SMALL]) == 0
-    trains = words[0] in ("run", "doctor") or words[:2] == ["cache", "build"]
+    trains = words[0] in ("run", "doctor", "lr-find", "batch-find") or words[:2] == ["cache", "build"]
     words = cut_down(words) if trains else words
     assert main(words) == 0, capsys.readouterr().err
 
