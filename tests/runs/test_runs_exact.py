@@ -15,6 +15,10 @@ WILD = ["data=synthetic", "data.rows=80", "backbone.input_size=32", "batch_size=
 WILD += ["augment=strong", "regularize.dropout=0.3", "backbone.drop_path=0.1", "scheduler=warmup_cosine", "lr=3e-3"]
 
 
+EPOCHS_OF_STEPS = ["epoch_steps=5", "epochs=6"]
+TEACHER = ["transfer=distill", "backbone@transfer.teacher=efficientnet_lite1", "transfer.teacher.input_size=48"]
+
+
 def same(left, right) -> bool:
     one, other = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
     assert one.keys() == other.keys()
@@ -49,10 +53,8 @@ def test_another_seed_gives_other_weights(tune):
 @pytest.mark.parametrize(
     "words",
     [
-        ["regularize.ema=0.9", "regularize.sam=0.05", "loss=center", "data.sampler=balanced"],
-        ["regularize.swa=2"],
-        ["epoch_steps=5", "epochs=6"],
-        ["transfer=distill", "backbone@transfer.teacher=efficientnet_lite1", "transfer.teacher.input_size=48"],
+        [*EPOCHS_OF_STEPS, "regularize.ema=0.9", "regularize.sam=0.05", "loss=center", "data.sampler=balanced"],
+        ["regularize.swa=2", *TEACHER],
     ],
 )
 def test_averages_sharp_steps_centres_epochs_of_steps_and_teachers_survive_a_kill(tune, words):

@@ -17,8 +17,13 @@ OWN_FILE = "conf/experiment/mine.yaml"
 MISTAKES = {
     "a key that is not there": ([QUICKSTART, "lerning_rate=1"], "lerning_rate", "Did you mean lr,", "command line"),
     "the same with a plus": ([QUICKSTART, "+lerning_rate=1"], "lerning_rate", "Did you mean lr,", "command line"),
-    "a word for a number": ([QUICKSTART, "lr=abc"], "lr", "must be a number, not 'abc'", "command line"),
-    "not a number": ([QUICKSTART, "lr=.nan"], "lr", "must be a number, not '.nan'", "command line"),
+    "a word for a number": (
+        [QUICKSTART, "lr=abc"],
+        "lr",
+        "must be a number in (0, inf) or auto, not 'abc'",
+        "command line",
+    ),
+    "not a number": ([QUICKSTART, "lr=.nan"], "lr", "must be a number in (0, inf) or auto, not '.nan'", "command line"),
     "a batch of no rows": ([QUICKSTART, "batch_size=0"], "batch_size", "not 0", "command line"),
     "an option that is not there": (["experiment=quikstart"], "experiment", "Did you mean quickstart?", "command line"),
     "a folder that is not there": (["data.root=/nowhere"], "data.root", "there is no folder /nowhere", "command line"),

@@ -52,7 +52,8 @@ def verdict_of(run_dir: Path, say: Callable[[str], None]) -> None:
     """
     if read_json(run_dir / "run.json")["status"] not in ("done", "diverged"):
         return
-    stages = sorted(run_dir.glob("stage-*"), key=lambda path: int(path.name.removeprefix("stage-")))
+    stages = sorted(run_dir.glob("stage-*[0-9]"), key=lambda path: path.name.rpartition("-")[2].zfill(4))
+    stages = [path for path in stages if path.name.removeprefix("stage-").isdigit()]  # no earlier attempts
     name = shown(stages[-1]) if stages else run_id(run_dir)
     verdicts = diagnose(read_story(stages[-1] if stages else run_dir))
     if not verdicts:

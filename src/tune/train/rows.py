@@ -42,10 +42,10 @@ def read_rows(node: dict[str, Any]) -> tuple[Table, Divide]:
         return _read_sides(node)
     options, reader = separate(node)
     table = with_tasks(build(reader).read(), options.tasks)
-    _refuse_strange(table)
     if not table.is_labelled:
         text = "its rows have no labels, so there is nothing to learn from; it can be the target of data=domains"
         raise DataError(Problem("data", text))
+    _refuse_strange(table)
     if problems := check(table, options.split) or unlearnable(table, given_parts(table)):
         raise DataError(*problems)
     return table, lambda table: (table, split_rows(table, options.split))
@@ -53,10 +53,10 @@ def read_rows(node: dict[str, Any]) -> tuple[Table, Divide]:
 
 def _refuse_strange(table: Table) -> None:
     """Labels that no class has, as from a reader of the user's own that counts from 1."""
-    low, high = int(table.labels.min(initial=0)), int(table.labels.max(initial=0))
-    if low < -1 or high >= table.num_classes:
-        text = f"labels go from {int(table.labels.min())} to {high}; {table.num_classes} classes are counted from 0 to"
-        raise DataError(Problem("data", f"{text} {table.num_classes - 1}"))
+    last = table.num_classes - 1
+    if len(table) and table.labels.max() > last:
+        text = f"labels go from {int(table.labels.min())} to {int(table.labels.max())}"
+        raise DataError(Problem("data", f"{text}; {table.num_classes} classes are counted from 0 to {last}"))
 
 
 def _read_sides(node: dict[str, Any]) -> tuple[Table, Divide]:

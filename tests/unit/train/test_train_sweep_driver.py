@@ -224,9 +224,11 @@ def test_what_comes_last_and_fails_costs_a_warning(run, act, cause):
 
 
 def test_ctrl_c_in_what_comes_last_leaves_the_table(run, tmp_path):
-    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    result, _, answered = run(rates(0.001), last=lambda rows: {"last": "hang"})
+    def hangs(rows):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return {"last": "hang"}
+
+    result, _, answered = run(rates(0.001), last=hangs)
     assert result.exit_code == 130
     assert [row.status for row in result.rows] == ["done"]
     assert answered[0].startswith("1 done")

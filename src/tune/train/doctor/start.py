@@ -172,7 +172,7 @@ def check_terms(case: Case) -> Iterator[Finding]:
             if name == "l2_sp":
                 start = run.learner.penalties[name].start  # type: ignore[attr-defined]  # of L2SP
                 once.start = twice.start = start  # type: ignore[attr-defined]
-            value, more = once(network), float(twice(network))
+            value, more = once(network), float(twice(network).detach())
             pull = _gradient_norm(value, network) / max(of_data, 1e-30)
             cost, of_loss = float(value.detach()), float(data.detach())
             text = f"{name} {cost:.3g} beside a loss of {of_loss:.3g}; its gradient is {pull:.2g} times the loss's"
