@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -176,6 +177,15 @@ class ImageData(pl.LightningDataModule):
             for order in orders
         ]
         return self._loader(self._training, Together({"target": SeveralOrders(each)}))
+
+    def first_rows(self, batches: int) -> list[int]:
+        """Rows of the table that come in the first so many training batches, each once."""
+        rows: dict[int, None] = {}
+        for epoch in range(-(-batches // len(self._order))):
+            self._order.set_epoch(epoch)
+            for together in islice(self._order, batches - epoch * len(self._order)):
+                rows |= dict.fromkeys(row for some in together.values() for row in some.indices)
+        return list(rows)
 
     def only(self, rows: np.ndarray) -> None:
         """Train on some of the rows with a label alone, each once an epoch."""

@@ -105,6 +105,11 @@ class FrozenPart:
                     rows.fill("", self.plain, tick)
                 say(f"cache     {missing:,} images in {time.monotonic() - started:.1f} s")
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Compute what the first phase needs of some rows as they are, and keep it; nothing where they are changed."""
+        if self.rows[0] is not None and not self.views:
+            self.rows[0].fill("", rows)
+
     def fill_views(self) -> None:
         """Compute every augmented view that the run will ask for."""
         for number, rows in enumerate(self.rows):

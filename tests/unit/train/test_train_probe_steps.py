@@ -90,3 +90,14 @@ def test_silent_units_are_those_that_no_image_wakes():
         network[2].bias.copy_(torch.tensor([9.0, 0.0]))
     found = silent_units(network, torch.tensor([[1.0, 1.0, -1.0, 1.0], [-1.0, 5.0, 1.0, 2.0]]))
     assert found == {"1": ("ReLU", 0.5), "3": ("Sigmoid", 0.5)}
+
+
+def test_what_a_frozen_part_says_is_kept_of_the_rows_that_come(prepared):
+    run = prepared("freeze=deep")
+    rows, kept = run.parts.train.tolist(), run.frozen.rows[0]
+    came = run.data.first_rows(2)
+    assert len(set(came)) == 32
+    assert kept.missing("", rows) == rows
+    with untouched(run):
+        train_steps(run, 2)
+    assert set(kept.missing("", rows)) == set(rows) - set(came)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def train_steps(prepared: Prepared, steps: int, callbacks: Sequence[Callback] = ()) -> None:
     """Train as the run would, from its first epoch on, at a constant rate and without validation.
 
-    Features that the run would compute are computed as batches ask for them, and kept as the run keeps them.
+    What a frozen part says of the images is computed once and kept, as the run keeps it; but of no more rows than come.
 
     Args:
         prepared: the run; trained in place.
@@ -40,6 +40,7 @@ def train_steps(prepared: Prepared, steps: int, callbacks: Sequence[Callback] = 
     learner, data, config = prepared.learner, prepared.data, prepared.config
     schedule, learner.make_schedule = learner.make_schedule, _constant
     sight = LearnerSight(prepared)
+    prepared.frozen.keep(data.first_rows(steps * data.accumulate))
     accelerator = {"cuda": "gpu", "xla": "tpu"}.get(prepared.device, prepared.device)
     node = {**config["trainer"], "accelerator": accelerator, "limit_val_batches": 0}
     with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
