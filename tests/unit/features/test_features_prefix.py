@@ -32,10 +32,11 @@ FAMILIES = [
     ("repvgg_a0", 64, 44),
     ("inception_v3", 139, 94),
 ]
+SLOW = {"maxvit_tiny_tf_224", "swin_tiny_patch4_window7_224", "vgg16", "efficientnetv2_rw_s", "deit3_small_patch16_224"}
+SLOW |= {"vit_small_patch14_dinov2", "regnety_004", "mobilenetv4_conv_small"}
+"""Large, or built like another one: they take half of the time."""
 MARKED = [
-    # It can only be asked at 224 pixels, and takes 40 of the 100 s that all of them take.
-    pytest.param(*family, id=family[0], marks=[pytest.mark.slow] if family[0].startswith("maxvit") else [])
-    for family in FAMILIES
+    pytest.param(*family, id=family[0], marks=[pytest.mark.slow] if family[0] in SLOW else []) for family in FAMILIES
 ]
 DEEP = FreezePlan(rules={"head": "trained", "*": "frozen"})
 THIRD = FreezePlan(cut=1 / 3)
