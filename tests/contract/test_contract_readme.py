@@ -82,7 +82,7 @@ def cut_down(words):
     dry = ["--dry-run"] if "-m" in words or first.is_sweep else []
     size = "backbone.first.input_size=32" if first.choices["backbone"] == "pair" else SMALL[0]
     if first.choices["data"] == "domains":
-        more += ["guard=false", "epoch_steps=2"]  # what stands beside a run is three more runs, and has tests of its own
+        more += ["guard=false", "epoch_steps=2"]  # what stands beside a run has tests of its own
     return [*words, *more, size, *([] if dry or "head=sklearn" in words else SMALL[1:]), *dry]
 
 
