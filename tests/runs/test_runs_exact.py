@@ -54,7 +54,7 @@ def test_another_seed_gives_other_weights(tune):
     "words",
     [
         [*EPOCHS_OF_STEPS, "regularize.ema=0.9", "regularize.sam=0.05", "loss=center", "data.sampler=balanced"],
-        ["regularize.swa=2", *TEACHER],
+        pytest.param(["regularize.swa=2", *TEACHER], marks=pytest.mark.slow),
     ],
 )
 def test_averages_sharp_steps_centres_epochs_of_steps_and_teachers_survive_a_kill(tune, words):
