@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from tune.cli.configs import cat, ls, validate
+from tune.cli.configs.look import cat, ls, validate
 from tune.config.compose import ConfigTree
 from tune.errors import ConfigError
 

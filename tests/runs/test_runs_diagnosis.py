@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tune.cli.main import main
-from tune.cli.next import verdict_of
+from tune.cli.results.next import verdict_of
 from tune.data.readers.synthetic import Synthetic
 from tune.report.diagnosis import diagnose
 from tune.report.story import read_story

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.cli.arguments import parser_of
 from tune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -19,14 +20,10 @@ _CHECK_FAILED = 4
 
 def cache(words: list[str]) -> int:
     """`tune cache VERB`. Returns the exit code; 4 when `verify` found something broken."""
-    parser = argparse.ArgumentParser("tune cache", description="What frozen networks said of images, kept on disk.")
+    parser = parser_of("cache", "What frozen networks said of images, kept on disk.", "configs", "allow")
     parser.add_argument("verb", choices=("ls", "build", "verify", "rm"), help="list, fill for a run, check, remove")
     parser.add_argument("words", nargs="*", help="build: overrides of the run; rm: starts of keys, or all")
     parser.add_argument("--dir", help="folder of the cache ($XDG_CACHE_HOME/tune or ~/.cache/tune)")
-    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
-    parser.add_argument("--json", action="store_true", help="the answer as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     asked = parser.parse_intermixed_args(words)
     if asked.verb == "build":
         return _build(asked)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.cli.arguments import parser_of
 from tune.config.habits import nearest
 from tune.errors import ConfigError, Problem
 from tune.run_dir import create_run_dir, find_run, read_json, run_id, shown
@@ -24,12 +24,9 @@ HOW = ("average", "vote", "soup", "stack")
 
 def ensemble(words: list[str]) -> int:
     """`tune ensemble RUN RUN … [--combine HOW]`. Returns the exit code."""
-    parser = argparse.ArgumentParser("tune ensemble", description="Let finished runs decide together.")
+    parser = parser_of("ensemble", "Let finished runs decide together.", "output")
     parser.add_argument("runs", nargs="+", help="run folders, starts of ids, SWEEP#NUMBER, or a sweep's folder or id")
     parser.add_argument("--combine", default="average", metavar="HOW", help=f"{', '.join(HOW)} (average)")
-    parser.add_argument("--output", default="outputs", help="folder of all results (outputs)")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     asked = parser.parse_args(words)
     if asked.combine not in HOW:
         close = nearest(asked.combine, list(HOW))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.cli.arguments import parser_of, say
 from tune.cli.chain import folder_of, prepared_parts, refuse_changes, runs_of
-from tune.cli.next import verdict_of
+from tune.cli.results.next import verdict_of
 from tune.config import gate
 from tune.config.across.domains import closes_source
 from tune.config.across.latest import pin_latest
@@ -40,9 +40,9 @@ def run(words: list[str]) -> int:
         composed, is_sweep = expand(tree, asked.overrides), True
     fingerprints = check_all(composed, tree, asked.allow)
     for option in dict.fromkeys(option for each in composed for option in each.shadowed):
-        _say(f"note: {option} is your own file; it stands before the shipped one")
+        say(f"note: {option} is your own file; it stands before the shipped one")
     for line in filter(None, dict.fromkeys(pin_latest(each.cfg) for each in composed)):
-        _say(line)
+        say(line)
     if is_sweep:
         return _sweep(asked, composed, fingerprints)
     refuse_lone_members([composed[0].cfg])
@@ -53,11 +53,9 @@ def run(words: list[str]) -> int:
 
 def resume(words: list[str]) -> int:
     """`tune resume RUN [override]`. Returns the exit code."""
-    parser = argparse.ArgumentParser("tune resume", description="Go on with a run that was killed or interrupted.")
+    parser = parser_of("resume", "Go on with a run that was killed or interrupted.", "allow", "output")
     parser.add_argument("run", help="run folder, start of its id, or latest")
     parser.add_argument("overrides", nargs="*", help=f"may change: {MAY_CHANGE_ON_RESUME}")
-    parser.add_argument("--output", default="outputs", help="folder of all results (outputs)")
-    _add_common(parser)
     asked = parser.parse_intermixed_args(words)
     run_dir = find_run(asked.run, asked.output)
     record = read_json(run_dir / "run.json")
@@ -67,12 +65,12 @@ def resume(words: list[str]) -> int:
     from tune.train.experiment import Job, execute
 
     job = Job(config, record["overrides"], record["choices"], str(run_dir), resume=True)
-    return _tell(execute(job, _say), asked.json)
+    return _tell(execute(job, say), asked.json)
 
 
 def _run_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "tune run", description="Train what a config says. Overrides are KEY=VALUE, GROUP=OPTION, experiment=NAME."
+    parser = parser_of(
+        "run", "Train what a config says. Overrides are KEY=VALUE, GROUP=OPTION, experiment=NAME.", "configs", "allow"
     )
     parser.add_argument("overrides", nargs="*", help="Hydra overrides")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep: lr=1e-4,1e-3 tries both")
@@ -81,15 +79,7 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--time-limit", type=_positive(float), metavar="SECONDS", help="end a trial after so long")
     parser.add_argument("--retry-failed", action="store_true", help="run failed trials again")
     parser.add_argument("--fail-fast", action="store_true", help="start nothing more after a failure")
-    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
-    _add_common(parser)
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
 
 
 def _positive(kind: type):
@@ -141,7 +131,7 @@ def _run_one(asked: argparse.Namespace, composed: Composed, fingerprint: str) ->
     job = Job(composed.cfg, composed.overrides, composed.choices, folder)
     if asked.dry_run:
         return _dry_run(job, asked.json)
-    return _tell(execute(job, _say), asked.json)
+    return _tell(execute(job, say), asked.json)
 
 
 def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: list[str]) -> int:
@@ -177,7 +167,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
             fail_fast=asked.fail_fast,
             show=shown_metrics(first["objective"]) + beside_shown(first),
         ),
-        say=_say,
+        say=say,
         answer=print,
         preload=["tune.train.experiment", "tune.train.fused.run", "tune.evaluate.loaded", "sklearn.model_selection"],
         last=lambda rows: last_job(rows, first["objective"], asked.allow, sweep_dir),
@@ -195,10 +185,10 @@ def _dry_run(job: Job, as_json: bool, trials: int = 1) -> int:
     seconds = 0.0
     for title, choices, prepared in prepared_parts(job):
         for line in [*title, *first_screen(prepared, job.config["name"], choices), *audit_summary(prepared)]:
-            _say(line)
+            say(line)
         seconds += estimate_seconds(prepared)
     total = f", {trials} trials about {_duration(seconds * trials)}" if trials > 1 else ""
-    _say(f"cost      about {_duration(seconds)}{total}; nothing was started")
+    say(f"cost      about {_duration(seconds)}{total}; nothing was started")
     if as_json:
         print(json.dumps({"status": "dry-run", "trials": trials, "seconds": round(seconds * trials, 1)}))
     return 0
@@ -264,8 +254,8 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     else:
         next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
         log = f"log: {shown(outcome.run_dir / 'run.log')}"
-        _say(f"{outcome.status}: {outcome.cause}   {next_step or log}")
-    verdict_of(outcome.run_dir, _say)
+        say(f"{outcome.status}: {outcome.cause}   {next_step or log}")
+    verdict_of(outcome.run_dir, say)
     if as_json:
         answer = {
             "run_dir": str(outcome.run_dir),
@@ -294,7 +284,3 @@ def result_line(outcome: Outcome) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

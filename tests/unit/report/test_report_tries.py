@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from tune.cli.next import command
+from tune.cli.results.next import command
 from tune.config.check import check
 from tune.config.compose import ConfigTree, compose
 from tune.report.diagnosis import usual_rate

@@ -5,7 +5,6 @@ Torch is imported for a curve (`--plot`) alone.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tune.cli.arguments import parser_of
 from tune.config.habits import nearest
 from tune.config.tree import ConfigTree, locate
 from tune.errors import ConfigError, Problem
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def ls(words: list[str]) -> int:
     """`tune ls [GROUP]`: what there is to choose from. Returns the exit code."""
-    parser = _parser("ls", "List groups, their options, and experiments.")
+    parser = parser_of("ls", "List groups, their options, and experiments.", "configs")
     parser.add_argument("group", nargs="?", default="", help="one group alone, or experiment")
     asked = parser.parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
@@ -55,7 +55,11 @@ def cat(words: list[str]) -> int:
 
     `--plot scheduler` draws the learning rate over the run instead.
     """
-    parser = _parser("cat", "Print the config that overrides give, or the file of one option (tune cat freeze mid).")
+    parser = parser_of(
+        "cat",
+        "Print the config that overrides give, or the file of one option (tune cat freeze mid).",
+        "configs",
+    )
     parser.add_argument("words", nargs="*", help="overrides, or GROUP OPTION")
     parser.add_argument("--plot", choices=["scheduler"], help="draw the learning rate over the run instead")
     asked = parser.parse_intermixed_args(words)
@@ -80,7 +84,7 @@ def cat(words: list[str]) -> int:
 
 
 def _plot_scheduler(composed: Composed, tree: ConfigTree, as_json: bool) -> int:
-    from tune.cli import plot
+    from tune.cli.configs import curve
     from tune.config.check import check
 
     keys = ("scheduler", "lr", "epochs", "epoch_steps")
@@ -89,15 +93,15 @@ def _plot_scheduler(composed: Composed, tree: ConfigTree, as_json: bool) -> int:
     cfg, option = composed.cfg, composed.choices["scheduler"]
     if cfg["lr"] == "auto":
         raise ConfigError(Problem("lr", "is found when the run trains: type a number to draw a curve of it"))
-    steps = plot.steps_per_epoch(cfg)
-    rates, depends_on = plot.schedule_of(cfg)
+    steps = curve.steps_per_epoch(cfg)
+    rates, depends_on = curve.schedule_of(cfg)
     if as_json:
         print(json.dumps({"scheduler": option, "steps_per_epoch": steps, "lr": rates, "depends_on": depends_on}))
         return 0
     if depends_on:
         print(f"{option}   starts at lr {cfg['lr']:.3g}; what follows depends on the results ({depends_on}): no curve")
         return 0
-    for line in [plot.describe(rates, option, steps), *plot.draw(rates, cfg["epochs"], _width())]:
+    for line in [curve.describe(rates, option, steps), *curve.draw(rates, cfg["epochs"], _width())]:
         print(line)
     if not cfg["epoch_steps"]:
         print(f"drawn with {steps} steps per epoch, as no data were read; epoch_steps=N draws another number")
@@ -115,9 +119,13 @@ def validate(words: list[str]) -> int:
     Raises:
         ConfigError: with the problems of everything that was checked.
     """
-    parser = _parser("validate", "Check an experiment, a file, or everything that there is (all, the default).")
+    parser = parser_of(
+        "validate",
+        "Check an experiment, a file, or everything that there is (all, the default).",
+        "configs",
+        "allow",
+    )
     parser.add_argument("words", nargs="*", help="experiments, files, or all; overrides go for each")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
     asked = parser.parse_intermixed_args(words)
     named = [word for word in asked.words if not _is_override(word)] or ["all"]
     overrides = [word for word in asked.words if _is_override(word)]
@@ -134,14 +142,6 @@ def validate(words: list[str]) -> int:
     if asked.json:
         print(json.dumps({"status": "ok", "checked": checked}))
     return 0
-
-
-def _parser(verb: str, text: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"tune {verb}", description=text)
-    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
-    parser.add_argument("--json", action="store_true", help="the answer as one JSON object")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
-    return parser
 
 
 def _is_override(word: str) -> bool:

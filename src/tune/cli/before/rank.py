@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.cli.arguments import parser_of, say
 from tune.config import files, gate
 from tune.config.compose import Composed, ConfigTree, compose
 from tune.errors import ConfigError, Problem, RunError, TuneError
@@ -50,18 +50,14 @@ def rank(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "tune rank", description="Compare frozen backbones on the data of an experiment, before anything trains."
+    parser = parser_of(
+        "rank", "Compare frozen backbones on the data of an experiment, before anything trains.", "configs", "allow"
     )
     parser.add_argument("words", nargs="*", help="overrides; with --runs also runs (all finished ones by default)")
     parser.add_argument("--backbones", metavar="A,B,…", help="options of backbone; keys behind colons: A:weights=none")
     parser.add_argument("--runs", action="store_true", help="compare the backbones of finished runs")
     parser.add_argument("--layers", action="store_true", help="score four layers below the output too, in one pass")
     parser.add_argument("--check", action="store_true", help="train a head on each, and correlate")
-    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     return parser
 
 
@@ -147,7 +143,7 @@ def _rank(candidates: list[Candidate], notes: list[str], asked: argparse.Namespa
     failed: list[TuneError] = []
     for candidate in candidates:
         try:
-            ranked = rank_one(candidate, asked.layers, asked.allow, _say)
+            ranked = rank_one(candidate, asked.layers, asked.allow, say)
         except (ConfigError, RunError) as error:
             failed.append(error)
             notes.append(f"{candidate.name} was not ranked: {error}")
@@ -202,7 +198,7 @@ def _check(candidates: list[Candidate], found: list[Score]) -> tuple[dict[str, A
     for candidate in candidates:
         if candidate.name not in by_name:
             continue
-        outcome = execute(Job(candidate.config, candidate.overrides, candidate.choices), _say)
+        outcome = execute(Job(candidate.config, candidate.overrides, candidate.choices), say)
         runs.append({"backbone": candidate.name, "run_dir": str(outcome.run_dir), "status": outcome.status})
         if outcome.status == "done":
             runs[-1]["accuracy"] = outcome.metrics["val/accuracy"]
@@ -228,7 +224,3 @@ def _number(value: float) -> float | None:
 
 def _shown(value: float) -> str:
     return "     -" if math.isnan(value) else f"{value:+.3f}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

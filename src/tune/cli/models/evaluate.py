@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tune.cli.arguments import parser_of
 from tune.config.across import attack as across
 from tune.config.signature.annotations import type_of
 from tune.config.signature.source import Found, find, signature
@@ -24,7 +25,7 @@ _KEYS = ("attack", "eps", "steps", "rows", "teacher")
 
 def evaluate(words: list[str]) -> int:
     """`tune evaluate RUN [--attack NAME]`. Returns the exit code."""
-    parser = argparse.ArgumentParser("tune evaluate", description="Measure the test part of a finished run again.")
+    parser = parser_of("evaluate", "Measure the test part of a finished run again.", "allow", "output")
     parser.add_argument("run", help="run folder, start of its id, SWEEP#NUMBER, or latest")
     parser.add_argument(
         "--attack", metavar="NAME", help="fgsm, pgd (of the run itself), teacher (of the public network)"
@@ -33,10 +34,6 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--steps", metavar="N", help="of pgd and teacher (5)")
     parser.add_argument("--rows", metavar="N", help="test rows that are attacked, of each class its share (all)")
     parser.add_argument("--teacher", metavar="WEIGHTS", help="of the public network (those that the run started from)")
-    parser.add_argument("--output", default="outputs", help="folder of all results (outputs)")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let its YAML name this module")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     asked = parser.parse_args(words)
     node = _node(asked)
     run_dir = find_run(asked.run, asked.output)

@@ -9,10 +9,10 @@ import argparse
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.cli.arguments import parser_of, say
 from tune.cli.run import check_all
 from tune.config.across.domains import is_source_free, starts_from_run
 from tune.config.across.fitted import is_fitted
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 def lr_find(words: list[str]) -> int:
     """`tune lr-find [--flags] [overrides]`. Returns the exit code."""
-    parser = _parser("tune lr-find", "Look for the learning rate by a few steps of the run's own training.")
+    parser = parser_of("lr-find", "Look for a rate by a few steps of the run's own training.", "configs", "allow")
+    parser.add_argument("overrides", nargs="*", help="as of tune run")
     parser.add_argument(
         "--method",
         choices=("both", "range", "divide"),
@@ -43,14 +44,14 @@ def lr_find(words: list[str]) -> int:
     if asked.picture and asked.picture.suffix != ".png":
         raise ConfigError(Problem("--picture", f"{asked.picture} does not end with .png"))
     prepared = _prepared(asked, "tune lr-find")
-    from tune.cli.rate_curve import draw, picture
+    from tune.cli.before.rate_curve import draw, picture
     from tune.train.probe.rate import find_rate
 
     for line in _first_phase(prepared):
-        _say(line)
+        say(line)
     found = find_rate(prepared, asked.method)
     for line in draw(found, shutil.get_terminal_size((72, 24)).columns):
-        _say(line)
+        say(line)
     if asked.picture:
         asked.picture.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(asked.picture, picture(found))
@@ -68,7 +69,8 @@ def lr_find(words: list[str]) -> int:
 
 def batch_find(words: list[str]) -> int:
     """`tune batch-find [--flags] [overrides]`. Returns the exit code."""
-    parser = _parser("tune batch-find", "Look for the largest batch that fits, by powers of two.")
+    parser = parser_of("batch-find", "Look for the largest batch that fits, by powers of two.", "configs", "allow")
+    parser.add_argument("overrides", nargs="*", help="as of tune run")
     parser.add_argument("--grow", action="store_true", help="put the largest batch that fits in place of batch_size")
     asked = parser.parse_intermixed_args(words)
     prepared = _prepared(asked, "tune batch-find")
@@ -81,7 +83,7 @@ def batch_find(words: list[str]) -> int:
         found.append(size)
         rate = f"{size.seconds:>9.3g} s a step {size.rows / size.seconds:>9,.0f} rows/s" if size.seconds else ""
         memory = f"{size.num_bytes / 1e9:>7.2f} GB"
-        _say(f"{size.rows:>6} rows  {size.trouble or f'{rate} {memory}'}")
+        say(f"{size.rows:>6} rows  {size.trouble or f'{rate} {memory}'}")
     fitting = [size.rows for size in found if not size.trouble]
     if not fitting:
         raise RunError(f"not even one row fits: {found[-1].trouble}. A smaller backbone.input_size takes less")
@@ -103,16 +105,6 @@ def batch_find(words: list[str]) -> int:
     return 0
 
 
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(name, description=description)
-    parser.add_argument("overrides", nargs="*", help="as of tune run")
-    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
-    return parser
-
-
 def _prepared(asked: argparse.Namespace, verb: str) -> Prepared:
     """The run that was asked for, ready to train.
 
@@ -126,7 +118,7 @@ def _prepared(asked: argparse.Namespace, verb: str) -> Prepared:
     check_all([composed], tree, asked.allow)
     refuse(composed.cfg, verb)
     if line := pin_latest(composed.cfg):
-        _say(line)
+        say(line)
     from tune.train.prepare import prepare
 
     return prepare(composed.cfg)
@@ -163,7 +155,3 @@ def _first_phase(prepared: Prepared) -> list[str]:
     first = [layer for layer in prepared.network.layers if layer in prepared.phases[0].trained]
     names = first[0] if len(first) == 1 else f"{first[0]} … {first[-1]}"
     return [f"note: this is of the first phase, in which {names} trains; what joins later is not tried"]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from tune.cli.arguments import parser_of
 from tune.errors import ConfigError, Problem
 from tune.report.diagnosis import diagnose
 from tune.report.story import read_story
@@ -17,11 +17,8 @@ from tune.run_dir import find_run, read_json, run_id, shown
 
 def next(words: list[str]) -> int:
     """`tune next RUN`. Returns the exit code."""
-    parser = argparse.ArgumentParser("tune next", description="What the curves of a run say, and what to try next.")
+    parser = parser_of("next", "What the curves of a run say, and what to try next.", "output")
     parser.add_argument("run", help="run folder, start of its id, SWEEP#NUMBER, or latest")
-    parser.add_argument("--output", default="outputs", help="folder of all results (outputs)")
-    parser.add_argument("--json", action="store_true", help="the answer as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     asked = parser.parse_args(words)
     run_dir = _run_with_curves(asked.run, asked.output)
     verdicts = diagnose(read_story(run_dir))

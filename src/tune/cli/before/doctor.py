@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+from tune.cli.arguments import parser_of
 from tune.cli.chain import runs_of
 from tune.config.compose import ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
@@ -18,16 +18,12 @@ _FAILED = 4
 
 def doctor(words: list[str]) -> int:
     """`tune doctor [--flags] [overrides]`. Returns the exit code: 4 if a check failed."""
-    parser = argparse.ArgumentParser("tune doctor", description="Look for what is wrong with a run before it starts.")
+    parser = parser_of("doctor", "Look for what is wrong with a run before it starts.", "configs", "allow")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides")
     parser.add_argument("--quick", action="store_true", help="fewer images and steps")
     parser.add_argument("--only", metavar="A,B", default="", help="these checks alone")
     parser.add_argument("--skip", metavar="A,B", default="", help="not these checks")
     parser.add_argument("--picture", metavar="FILE.png", default="", help="draw a batch as the network sees it")
-    parser.add_argument("--config-dir", type=Path, help="your own config folder, searched first (./conf)")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let YAML name this module")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON object, last line of stdout")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     asked = parser.parse_intermixed_args(words)
     started = time.monotonic()
     tree = ConfigTree.find(asked.config_dir)
