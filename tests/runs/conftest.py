@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from runs.warm import Warm
+
 TINY = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=2", "batch_size=16"]
+
+WARM = Warm()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _warm_process():
+    yield
+    WARM.close()
 
 
 class Tune:
@@ -18,8 +28,7 @@ class Tune:
 
     def __call__(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run `tune WORDS` and check its exit code (None: do not)."""
-        command = [sys.executable, "-m", "tune", *words]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=300, env=self.env)
+        done = WARM(list(words), self.folder, self.env)
         if code is not None:
             assert done.returncode == code, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

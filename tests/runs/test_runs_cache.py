@@ -65,9 +65,11 @@ def assert_same(one, other, tolerance=1e-5):
     [
         ["freeze=deep", "epochs=3", "lr=1e-2"],
         ["freeze=mid", "epochs=2", "optimizer=sgd", "lr=1e-2"],
-        ["freeze=deep", "epochs=3", "augment=mild", "lr=1e-2"],
+        pytest.param(["freeze=deep", "epochs=3", "augment=mild", "lr=1e-2"], marks=pytest.mark.slow),
         ["freeze=deep", "epochs=4", "augment=flip", "cache.views=2", "lr=1e-2"],
-        ["freeze=lp_ft", "freeze.head_epochs=1", "epochs=2", "optimizer=sgd", "lr=1e-2"],
+        pytest.param(
+            ["freeze=lp_ft", "freeze.head_epochs=1", "epochs=2", "optimizer=sgd", "lr=1e-2"], marks=pytest.mark.slow
+        ),
         ["freeze=gradual", "freeze.parts=2", "freeze.head_epochs=1", "epochs=3", "optimizer=sgd", "lr=1e-2"],
     ],
     ids=["deep", "mid", "deep and augmented", "two views", "lp_ft", "gradual"],

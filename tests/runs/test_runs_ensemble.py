@@ -124,6 +124,7 @@ def _rows(run: str, part: str) -> list[int]:
         return [int(row["row"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_lost_boosted_member_comes_back_the_same(go):
     import shutil
 

@@ -26,6 +26,7 @@ def cut() -> Cut:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++") and not shutil.which("clang++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("default")  # of inductor
 def test_compiled_it_says_the_same_of_any_number_of_images(cut):
