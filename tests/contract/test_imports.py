@@ -15,6 +15,7 @@ LEVELS = {
     "batch": 0,
     "ranges": 0,
     "run_dir": 0,
+    "talk": 0,
     "config": 1,
     "data": 1,
     "models": 1,
@@ -30,7 +31,7 @@ LEVELS = {
 }
 NEVER_EACH_OTHER = {"config", "data", "models", "losses"}
 LATE = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "sklearn", "matplotlib", "rich")
-TORCH_FREE = ("config", "cli", "report", "errors", "ranges", "run_dir", "__main__", "__init__")
+TORCH_FREE = ("config", "cli", "report", "errors", "ranges", "run_dir", "talk", "__main__", "__init__")
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Literal
 
 
 def parser_of(verb: str, about: str, *flags: Literal["configs", "allow", "output"]) -> argparse.ArgumentParser:
-    """A parser with `--json` and `--traceback`, and the flags of what the verb deals with.
+    """A parser with `--json`, `--quiet` and `--traceback`, and the flags of what the verb deals with.
 
     Args:
         verb: as typed behind `tune`.
@@ -25,10 +24,6 @@ def parser_of(verb: str, about: str, *flags: Literal["configs", "allow", "output
     if "output" in flags:
         parser.add_argument("--output", default="outputs", help="folder of all results (outputs)")
     parser.add_argument("--json", action="store_true", help="the answer as one JSON object, last line of stdout")
+    parser.add_argument("--quiet", action="store_true", help="no word of the work, only the answer and errors")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     return parser
-
-
-def say(line: str) -> None:
-    """Print a line for the user; what a verb answers goes to stdout, this to stderr."""
-    print(line, file=sys.stderr, flush=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.cli.arguments import parser_of
 from tune.errors import ConfigError, Problem
+from tune.talk import say
 
 if TYPE_CHECKING:
     from tune.features.cache import Entry, FeatureCache
@@ -46,7 +46,7 @@ def _ls(store: FeatureCache, words: list[str]) -> tuple[Any, int]:
         view = f", view {entry.parts['view']}" if "view" in entry.parts else ""
         print(f"{entry.folder.name[:8]}  {entry.num_bytes / 1e6:>10,.1f} MB  {used}  {entry.parts['about']}{view}")
     total = sum(entry.num_bytes for entry in entries)
-    print(f"{len(entries)} keys, {total / 1e6:,.1f} MB in {store.folder}", file=sys.stderr)
+    say(f"{len(entries)} keys, {total / 1e6:,.1f} MB in {store.folder}")
     return [{"key": entry.folder.name, "bytes": entry.num_bytes, **entry.parts} for entry in entries], 0
 
 
@@ -93,8 +93,8 @@ def _build(asked: argparse.Namespace) -> int:
     from tune.train.prepare import prepare
 
     frozen = prepare(composed.cfg).frozen
-    print(f"cache     {frozen.describe() or 'nothing is frozen'}", file=sys.stderr)
-    frozen.fill(lambda line: print(line, file=sys.stderr))
+    say(f"cache     {frozen.describe() or 'nothing is frozen'}")
+    frozen.fill(say)
     frozen.fill_views()
     answer = frozen.describe()
     print(answer or "nothing is frozen")

@@ -86,8 +86,10 @@ def entry() -> int:
 
 def guarded(call, words: list[str]) -> int:
     """Call a verb and show what goes wrong: in a few lines, and as JSON where that was asked for."""
+    from tune import talk
     from tune.errors import ConfigError, TuneError
 
+    talk.quiet = "--quiet" in words
     try:
         return call(words)
     except ConfigError as error:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.cli.arguments import parser_of, say
+from tune.cli.arguments import parser_of
 from tune.cli.chain import folder_of, prepared_parts, refuse_changes, runs_of
 from tune.cli.results.next import verdict_of
 from tune.config import gate
@@ -21,6 +22,7 @@ from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
 from tune.run_dir import HIDDEN, find_run, read_json, run_id, shown, write_yaml
+from tune.talk import say
 from tune.train.chain.report import beside_shown, lines
 from tune.train.ensemble.plan import refuse_lone_members
 from tune.train.objective import is_maximized
@@ -254,7 +256,7 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     else:
         next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
         log = f"log: {shown(outcome.run_dir / 'run.log')}"
-        say(f"{outcome.status}: {outcome.cause}   {next_step or log}")
+        print(f"{outcome.status}: {outcome.cause}   {next_step or log}", file=sys.stderr, flush=True)
     verdict_of(outcome.run_dir, say)
     if as_json:
         answer = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,8 @@ def temperature(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
     def loss(log_t: float) -> float:
         return float(-np.log(tempered(probs, float(np.exp(log_t)))[np.arange(len(labels)), labels] + _SMALLEST).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(found.x))
 
 
 def tempered(probs: NDArray[np.float64], t: float) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ from tune.losses.penalties import share_at_zero
 from tune.models.interface import FittedHead
 from tune.models.weights_file import WeightsFile, describe
 from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
+from tune.talk import say
 from tune.train import screen
 from tune.train.adapt.beside import with_source
 from tune.train.adapt.guard import guard
@@ -146,7 +147,7 @@ def run_trial(job: dict[str, Any]) -> int:
     asked = Job(**job)
     run_dir = Path(asked.run_dir)
     try:
-        return execute(asked, lambda line: print(line, file=sys.stderr, flush=True)).exit_code
+        return execute(asked, say).exit_code
     except TuneError as error:
         record = Record(run_dir, {"name": asked.config["name"], "overrides": asked.overrides, **asked.record})
         record.end("failed", error.exit_code, str(error))

@@ -15,7 +15,7 @@ from tune.features.extract import Encoder, FrozenRows
 from tune.features.options import CacheOptions
 from tune.features.prefix import Uncut, cut_backbone
 from tune.models.freeze import apply_phase, set_modes
-from tune.train.screen import bar
+from tune.talk import bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

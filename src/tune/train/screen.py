@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,12 +15,10 @@ from tune.models.interface import FittedHead
 from tune.run_dir import run_id, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tune.data.splits import Parts
     from tune.data.table import Table
-    from tune.features.extract import Tick
     from tune.train.prepare import Prepared
 
 ROWS_OF_AUDIT = 5
@@ -182,17 +178,3 @@ def _device(prepared: Prepared) -> str:
         return f"cpu, {processes}{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     name = torch.cuda.get_device_name() if prepared.device == "cuda" else prepared.device
     return f"{world} × {name}" if world > 1 else name
-
-
-@contextmanager
-def bar(title: str, total: int) -> Iterator[Tick]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done, total: bar.update(task, completed=done)

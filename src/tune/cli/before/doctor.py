@@ -12,6 +12,7 @@ from tune.cli.arguments import parser_of
 from tune.cli.chain import runs_of
 from tune.config.compose import ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
+from tune.talk import say
 
 _FAILED = 4
 
@@ -30,10 +31,10 @@ def doctor(words: list[str]) -> int:
     composed = compose(tree, asked.overrides)
     if composed.is_sweep:
         composed = expand(tree, asked.overrides)[0]
-        print(f"note: a sweep; its first trial is looked at: {' '.join(composed.overrides)}", file=sys.stderr)
+        say(f"note: a sweep; its first trial is looked at: {' '.join(composed.overrides)}")
     if len(stages := runs_of(composed)) > 1:
         composed = stages[0][1]
-        print("note: a chain; its first stage is looked at", file=sys.stderr)
+        say("note: a chain; its first stage is looked at")
     from tune.config.check import check
 
     problems = check(composed, tree, asked.allow)

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.cli.arguments import parser_of, say
+from tune.cli.arguments import parser_of
 from tune.cli.run import check_all
 from tune.config.across.domains import is_source_free, starts_from_run
 from tune.config.across.fitted import is_fitted
@@ -22,6 +22,7 @@ from tune.config.compose import ConfigTree, compose
 from tune.config.signature.types import written
 from tune.errors import ConfigError, Problem, RunError
 from tune.run_dir import atomic_write
+from tune.talk import say
 
 if TYPE_CHECKING:
     from tune.train.prepare import Prepared

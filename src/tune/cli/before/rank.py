@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.cli.arguments import parser_of, say
+from tune.cli.arguments import parser_of
 from tune.config import files, gate
 from tune.config.compose import Composed, ConfigTree, compose
 from tune.errors import ConfigError, Problem, RunError, TuneError
 from tune.run_dir import find_run, read_json, run_id
+from tune.talk import say
 
 if TYPE_CHECKING:
     from tune.train.choose.rank import Candidate, Score

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from tune.cli.arguments import parser_of
 from tune.config.habits import nearest
 from tune.config.tree import ConfigTree, locate
 from tune.errors import ConfigError, Problem
+from tune.talk import say
 
 if TYPE_CHECKING:
     from tune.config.compose import Composed
@@ -46,7 +46,7 @@ def ls(words: list[str]) -> int:
             print(f"  {option:<{width}} {'*' if default.get(name) == option else ' '} {sentence}".rstrip())
         if not asked.group:
             print()
-    print("* chosen by default. Choose another with GROUP=OPTION; a named run with experiment=NAME", file=sys.stderr)
+    say("* chosen by default. Choose another with GROUP=OPTION; a named run with experiment=NAME")
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tune.config.signature.annotations import type_of
 from tune.config.signature.source import Found, find, signature
 from tune.errors import ConfigError, Problem
 from tune.run_dir import find_run, read_json, run_id, shown, write_json
+from tune.talk import say
 
 _KEYS = ("attack", "eps", "steps", "rows", "teacher")
 
@@ -112,7 +112,7 @@ def _tell(run_dir: Path, answer: dict[str, Any]) -> None:
         if name in before and before[name] is not None and abs(value - before[name]) > 5e-5
     ]
     told = f"not as run.json of {run_id(run_dir)} has it: {'; '.join(other)}" if other else "as run.json has it"
-    print(f"          {told}", file=sys.stderr)
+    say(f"          {told}")
 
 
 def _node(asked: argparse.Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tune.features.cache import FeatureCache
 from tune.features.contents import Contents
 from tune.features.options import CacheOptions
 from tune.features.whole import features_of
-from tune.train.screen import bar
+from tune.talk import bar
 from tune.transfer.interface import Seen
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ finish     each trial's weights, metrics and predictions, run.json with the resu
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from tune.evaluate.threshold import find_threshold
 from tune.losses.penalties import share_at_zero
 from tune.models.weights_file import WeightsFile, note_threshold
 from tune.run_dir import atomic_write, read_json
+from tune.talk import say
 from tune.train import screen
 from tune.train.callbacks.history import write_history
 from tune.train.callbacks.loggers import quiet_lightning, run_log
@@ -61,15 +61,15 @@ def run_group(jobs: list[dict[str, Any]]) -> int:
     at_once = 1 if is_boosted else _at_once(trials, prepared)
     _rehearse(trials[:at_once], prepared)
     for line in screen.first_screen(prepared, jobs[0]["config"]["name"], jobs[0]["choices"]):
-        _say(line)
-    _say(f"fused     {len(trials)} heads, {min(at_once, len(trials))} at a time")
+        say(line)
+    say(f"fused     {len(trials)} heads, {min(at_once, len(trials))} at a time")
     started = time.time()
     records = [begin(Job(**trial.job), prepared)[1] if trial.job["run_dir"] else None for trial in trials]
     boosting = Boosting(prepared) if is_boosted else None
     ended = 0
     with run_log(Path(jobs[0]["run_dir"]), echo=True), quiet_lightning(), interruptible():
         try:
-            prepared.frozen.fill(_say)
+            prepared.frozen.fill(say)
             for start in range(0, len(trials), at_once):
                 some = trials[start : start + at_once]
                 if boosting is not None:
@@ -137,7 +137,7 @@ def _rehearse(trials: Sequence[Trial], prepared: Prepared) -> None:
     probs = torch.nn.functional.one_hot(labels, classes).float()
     parts = (torch.randn(4, width), labels, probs, torch.ones(4), torch.arange(4))
     try:
-        learner = FusedLearner(trials, prepared, _say)
+        learner = FusedLearner(trials, prepared, say)
         device = learner.heads.stacked[0].device
         batch = Batch(*(part.to(device).expand(len(learner.orders), *part.shape) for part in parts))
         learner.terms(batch.images, batch, step=0)["loss"].sum().backward()
@@ -149,7 +149,7 @@ def _rehearse(trials: Sequence[Trial], prepared: Prepared) -> None:
 
 def _train(trials: Sequence[Trial], prepared: Prepared) -> FusedLearner:
     """Fit the heads of some trials, and test the best of each."""
-    learner = FusedLearner(trials, prepared, _say)
+    learner = FusedLearner(trials, prepared, say)
     trainer = build_trainer(
         {**prepared.config["trainer"], "accelerator": {"cuda": "gpu"}.get(prepared.device, prepared.device)},
         epochs=max(trial.config["epochs"] for trial in trials),
@@ -195,7 +195,3 @@ def _finish(trial: Trial, record: Record, prepared: Prepared, seconds: float, fa
         result = tell(result, common_facts(prepared)["counts"], probs, labels, loss, threshold)
     record.end("done", 0, seconds=round(seconds, 3), **result)
     trial.forget()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

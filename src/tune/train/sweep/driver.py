@@ -17,6 +17,7 @@ from typing import Any
 
 from tune.errors import RunError
 from tune.run_dir import atomic_write, write_json
+from tune.talk import bar
 from tune.train.sweep import data_size, inheritance, ledger
 from tune.train.sweep.groups import Groups
 from tune.train.sweep.leaderboard import Row, summary, table
@@ -181,7 +182,8 @@ class _Sweep:
         try:
             with _sigterm_as_interrupt(), processes:
                 try:
-                    self._work(processes)
+                    with bar("trials", len(self.rows)) as self.tick:
+                        self._work(processes)
                     if job := last(self.rows):
                         self._finish(job, processes)
                 except KeyboardInterrupt as interrupt:
@@ -265,6 +267,7 @@ class _Sweep:
             self._tell(row, in_group=len(rows) > 1)
         if len(rows) > 1:
             self.say(self.groups.verdict(rows, ended))
+        self.tick(sum(row.status not in ("missing", "running") for row in self.rows), len(self.rows))
 
     def _tell(self, row: Row, in_group: bool) -> None:
         if row.status != "done":
