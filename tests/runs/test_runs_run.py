@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -97,6 +99,31 @@ def test_tensorboard_gets_metrics_and_the_graph(tune, tiny):
     events.Reload()
     assert len(events.Scalars("val/accuracy")) == 2
     assert events.Tags()["graph"]
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_mlflow_gets_the_config_and_every_metric_of_every_epoch(tune, tiny):
+
+    tune("run", *tiny, "logger=mlflow", "regularize.dropout=0.25")
+    (run_dir,) = tune.runs()
+    code = (
+        "import json, sys; from mlflow import MlflowClient; client = MlflowClient(sys.argv[1]); "
+        "ids = [e.experiment_id for e in client.search_experiments() if e.name == 'run']; "
+        "(run,) = client.search_runs(ids); history = client.get_metric_history(run.info.run_id, 'val/accuracy'); "
+        "print(json.dumps([run.info.status, run.info.run_name, run.data.params, run.data.metrics, "
+        "[each.value for each in history]]))"
+    )
+    env = {**tune.env, "MLFLOW_ALLOW_FILE_STORE": "true"}
+    command = [sys.executable, "-c", code, str(run_dir / "mlflow")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    status, name, params, metrics, history = json.loads(answer.splitlines()[-1])
+    assert (status, name) == ("FINISHED", run_dir.name)
+    assert params["regularize/dropout"] == "0.25"
+    assert params["backbone/name"] == "tf_efficientnet_lite0"
+    kept = json.loads((run_dir / "run.json").read_text())["metrics"]
+    assert metrics["test/accuracy"] == pytest.approx(kept["test/accuracy"])
+    with (run_dir / "metrics.csv").open() as file:
+        assert history == pytest.approx([float(row["val/accuracy"]) for row in csv.DictReader(file)])
 
 
 def test_a_logger_that_fails_does_not_fail_the_run(tune, tiny):

@@ -221,7 +221,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         epochs=config["epochs"],
         precision=prepared.precision.trainer,
         callbacks=[*callbacks, keep],
-        loggers=build_loggers(config["logger"], run_dir, config["name"], say) if prepared.rank == 0 else [],
+        loggers=build_loggers(config, run_dir, say) if prepared.rank == 0 else [],
         root=run_dir,
     )
     prepared.frozen.fill(say)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import os
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, final
@@ -14,6 +16,7 @@ from torch import nn
 
 from tune.config.build import build
 from tune.errors import MissingExtra
+from tune.train.record import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +105,13 @@ class _Logits(nn.Module):
         return self.network(images).logits
 
 
+def _named(node: Any) -> Any:
+    """The same tree with names that every logging service takes: the `*` of a freezing rule is none to MLflow."""
+    if isinstance(node, dict):
+        return {re.sub(r"[^\w. :/-]", "_", str(key)): _named(value) for key, value in node.items()}
+    return node
+
+
 def require_package(node: dict[str, Any]) -> None:
     """Make sure that the package behind a `logger` node is there, before anything starts.
 
@@ -113,8 +123,12 @@ def require_package(node: dict[str, Any]) -> None:
         raise MissingExtra("logger", package, package)
 
 
-def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[[str], None]) -> list[Logger]:
-    """Make the logger of a `logger` node, with its files in the run folder. An empty node has none."""
+def build_loggers(config: dict[str, Any], run_dir: Path, say: Callable[[str], None]) -> list[Logger]:
+    """Make the logger of a config, with its files in the run folder, and hand it the config without its secrets.
+
+    A config whose `logger` is empty has none.
+    """
+    node, name = config["logger"], config["name"]
     if "_target_" not in node:
         return []
     kind = node["_target_"].rsplit(".", 1)[-1]
@@ -124,8 +138,12 @@ def build_loggers(node: dict[str, Any], run_dir: Path, name: str, say: Callable[
         "WandbLogger": {"save_dir": str(run_dir), "project": "tune", "name": f"{name}-{run_dir.name}"},
     }.get(kind, {})
     facts = {key: value for key, value in facts.items() if key not in node}
+    if kind == "MLFlowLogger" and "tracking_uri" not in node:
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # which MLflow 3 asks for before it writes to a folder
     try:
-        return [SafeLogger(build(node, **facts), say)]
+        logger = SafeLogger(build(node, **facts), say)
+        logger.log_hyperparams(_named(masked(config)))
+        return [logger]
     except Exception as error:  # a server that does not answer, a full disk: the run matters more
         say(f"warning: the logger {kind} could not start and is off: {error}")
         return []

@@ -55,7 +55,7 @@ def fit_once(prepared: Prepared, run_dir: Path, weights: WeightsFile, say: Calla
     threshold = find_threshold(config["threshold"], probs, labels)
     row = {"epoch": 1, "train/loss": predicted["train"][3], **dict(sorted(metrics.items()))}
     write_history(run_dir / "metrics.csv", [row])
-    for logger in build_loggers(config["logger"], run_dir, config["name"], say):
+    for logger in build_loggers(config, run_dir, say):
         logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=1)
         logger.finalize("success")
     weights.write(prepared.network)
