@@ -18,6 +18,7 @@ VERBS = {
     "resume": ("run", "go on with a run that was killed or interrupted, exactly"),
     "evaluate": ("models.evaluate", "measure the test part of a finished run again, or attack it"),
     "next": ("results.next", "what the curves of a run say, and what to try next"),
+    "status": ("results.status", "what runs now and how far it is; of a sweep what failed"),
     "top": ("results.top", "trials of a sweep, or all runs of an experiment, best first"),
     "ls": ("configs.look", "list groups, their options and experiments"),
     "cat": ("configs.look", "print a composed config"),
