@@ -53,7 +53,7 @@ def progress(entry: Entry, now: float) -> Progress:
         entry: the run; of a chain the stage that runs is looked at.
         now: in seconds of the clock.
     """
-    inside = [read_entry(folder) for folder in sorted(entry.run_dir.glob("*-*/"))] if entry.status == "running" else []
+    inside = [read_entry(folder) for folder in sorted(entry.run_dir.glob("*/"))] if entry.status == "running" else []
     stage = next((each for each in inside if each is not None and each.status == "running"), None)
     at = stage or entry
     rows, last = _rows(at.run_dir / "metrics.csv")
