@@ -27,6 +27,7 @@ VERBS = {
     "lr-find": ("before.find", "look for the learning rate, before anything trains"),
     "batch-find": ("before.find", "look for the largest batch that fits"),
     "rank": ("before.rank", "compare backbones on your data before anything trains"),
+    "compare": ("results.compare", "finished runs on the same rows: what was set, what came of it, what flipped"),
     "rm": ("results.rm", "remove runs and sweeps, or their checkpoints"),
     "ensemble": ("ensemble", "let finished runs decide together: average, vote, soup, stack"),
     "cache": ("cache", "what frozen networks said of images: ls, build, verify, rm"),

@@ -32,7 +32,8 @@ class Keep:
         """Look at a trial that has ended."""
         if self.which == "all" or row.status != "done":
             return
-        rivals = sorted([row, *([self.best] if self.best else [])], key=lambda each: each.number)
+        rivals: list[Row] = [row] if self.best is None else [row, self.best]
+        rivals.sort(key=lambda each: each.number)
         self.best = best_of(rivals, self.objective) if self.which == "best" else None
         kept = self.best.run_dir if self.best else None  # equal trials share a folder
         for run_dir in {each.run_dir for each in rivals if each.run_dir is not None}:
