@@ -13,7 +13,8 @@ from tune.errors import ConfigError, Problem
 from tune.run_dir import create_run_dir, find_run, read_json, run_id, shown
 from tune.train.ensemble.lines import result_line
 from tune.train.ensemble.plan import ensembles
-from tune.train.objective import is_better, is_maximized
+from tune.train.objective import is_maximized
+from tune.train.sweep.keep import best_of
 from tune.train.sweep.leaderboard import table
 
 if TYPE_CHECKING:
@@ -64,21 +65,16 @@ def last_job(rows: list[Row], objective: str, allow: list[str], sweep_dir: Path)
     """What is left to do behind the trials of a sweep.
 
     Members whose siblings are all done are put together. Trials keep only what trained; without an ensemble the best
-    one gets the whole network, so that it can be handed on.
+    one gets the whole network, so that it can be handed on, unless its weights were not to be kept.
     """
     if ready := [each.job() for each in ensembles(rows, sweep_dir) if each.is_ready]:
         return {"complete": "", "allow": allow, "combine": ready}
-    best: tuple[float, Path] | None = None
-    for row in rows:
-        value = (row.metrics or {}).get(objective)
-        if row.status != "done" or row.run_dir is None or value is None:
-            continue
-        if best is None or is_better(objective, value, best[0]):
-            best = value, row.run_dir
-    file = None if best is None else best[1] / "model.yaml"
-    if best is None or file is None or not file.is_file() or "partial: true" not in file.read_text():
+    best = best_of(rows, objective)
+    if best is None or best.run_dir is None or not (best.run_dir / "model.safetensors").is_file():
         return None
-    return {"complete": str(best[1]), "allow": allow, "combine": []}
+    if "partial: true" not in (best.run_dir / "model.yaml").read_text():
+        return None
+    return {"complete": str(best.run_dir), "allow": allow, "combine": []}
 
 
 def shown_metrics(objective: str) -> tuple[str, ...]:

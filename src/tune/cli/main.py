@@ -18,6 +18,8 @@ VERBS = {
     "resume": ("run", "go on with a run that was killed or interrupted, exactly"),
     "evaluate": ("models.evaluate", "measure the test part of a finished run again, or attack it"),
     "next": ("results.next", "what the curves of a run say, and what to try next"),
+    "status": ("results.status", "what runs now and how far it is; of a sweep what failed"),
+    "top": ("results.top", "trials of a sweep, or all runs of an experiment, best first"),
     "ls": ("configs.look", "list groups, their options and experiments"),
     "cat": ("configs.look", "print a composed config"),
     "validate": ("configs.look", "check experiments without running them"),
@@ -25,6 +27,8 @@ VERBS = {
     "lr-find": ("before.find", "look for the learning rate, before anything trains"),
     "batch-find": ("before.find", "look for the largest batch that fits"),
     "rank": ("before.rank", "compare backbones on your data before anything trains"),
+    "compare": ("results.compare", "finished runs on the same rows: what was set, what came of it, what flipped"),
+    "rm": ("results.rm", "remove runs and sweeps, or their checkpoints"),
     "ensemble": ("ensemble", "let finished runs decide together: average, vote, soup, stack"),
     "cache": ("cache", "what frozen networks said of images: ls, build, verify, rm"),
 }

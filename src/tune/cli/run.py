@@ -50,6 +50,8 @@ def run(words: list[str]) -> int:
     refuse_lone_members([composed[0].cfg])
     if flag := next((name for name in ("jobs", "time_limit", "retry_failed", "fail_fast") if getattr(asked, name)), ""):
         raise ConfigError(f"--{flag.replace('_', '-')}: is for sweeps: tune run -m …")
+    if word := next((word for word in asked.overrides if word.startswith("sweep.keep=")), ""):
+        raise ConfigError(Problem(word, "is for sweeps: tune run -m …", "command line"))
     return _run_one(asked, composed[0], fingerprints[0])
 
 
@@ -168,6 +170,7 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
             retry_failed=asked.retry_failed,
             fail_fast=asked.fail_fast,
             show=shown_metrics(first["objective"]) + beside_shown(first),
+            keep=first["sweep"]["keep"],
         ),
         say=say,
         answer=print,

@@ -20,12 +20,15 @@ class Sweep:
         cases: name to words of the command line that belong together (`[freeze=full, lr=1e-4]`); crossed with `params`.
         jobs: trials that run at once.
         fuse: whether trials that differ only behind the frozen network train as one.
+        keep: of which trials the weights stay: ``all`` (of each those that trained, of the best the whole network),
+            the ``best`` alone, or ``none``. Results and predictions always stay.
     """
 
     params: dict[str, Any]
     cases: dict[str, list[str]]
     jobs: Annotated[int, Range("[1, 1024]")]
     fuse: bool
+    keep: Literal["all", "best", "none"]
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,8 @@ def load_run(run_dir: Path, allow: Sequence[str] = (), known: dict[str, Backbone
     """
     file = run_dir / "model.yaml"
     if not file.is_file() or not (run_dir / "model.safetensors").is_file():
-        raise ConfigError(Problem(str(run_dir), "has no trained weights yet"))
+        text = "has no trained weights yet, or its sweep was to keep none of them (sweep.keep)"
+        raise ConfigError(Problem(str(run_dir), text))
     description = yaml.safe_load(file.read_text())
     if problems := gate.problems(description, gate.allowed_by_user(allow)):
         raise ConfigError(*problems)

@@ -51,7 +51,7 @@ from tune.train.interrupt import OwnSignals, interruptible, judge
 from tune.train.objective import is_maximized
 from tune.train.prepare import Prepared, prepare
 from tune.train.probe.rate import settle_rate
-from tune.train.record import Record, describe_network, facts_of, masked, with_test
+from tune.train.record import Record, describe_network, epochs_behind, facts_of, masked, with_test
 
 Say = Callable[[str], None]
 LOG = logging.getLogger("tune")
@@ -186,6 +186,7 @@ def begin(job: Job, prepared: Prepared) -> tuple[Path, Record]:
         for key, what in (("data", "the data"), ("weights", "the backbone's weights")):
             if before[key] != facts[key]:
                 raise ConfigError(Problem(str(run_dir), f"{what} changed since this run began; start it anew instead"))
+        facts["epochs_before"] = epochs_behind(run_dir)
         record = Record(run_dir, facts, seconds_before=before.get("seconds", 0.0))
     else:
         run_dir = Path(job.run_dir) if job.run_dir else create_run_dir(Path(job.config["output"]), job.config["name"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune.cli.arguments import parser_of
+from tune.cli.results import listed
 from tune.config.habits import nearest
 from tune.config.tree import ConfigTree, locate
 from tune.errors import ConfigError, Problem
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 def ls(words: list[str]) -> int:
     """`tune ls [GROUP]`: what there is to choose from. Returns the exit code."""
+    if listed.is_about_results(words):
+        return listed.ls(words)
     parser = parser_of("ls", "List groups, their options, and experiments.", "configs")
-    parser.add_argument("group", nargs="?", default="", help="one group alone, or experiment")
+    parser.add_argument("group", nargs="?", default="", help="one group alone, experiment, runs or cache")
     asked = parser.parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
     names = [*tree.groups(), "experiment"]

@@ -86,6 +86,8 @@ def _problems(options: EnsembleOptions, configs: list[dict[str, Any]]) -> Iterat
     if how == "none" and options.members > 1:
         text = f"{options.members} members and nothing that combines them: ensemble=seeds"
         yield Problem("ensemble.members", text)
+    if how != "none" and configs[0]["sweep"]["keep"] != "all":
+        yield Problem("sweep.keep", f"{how} needs the weights of all its members: leave it out")
     if (how == "boost") != (options.vary == "weights"):
         yield Problem("ensemble.vary", "weights belongs to ensemble.combine=boost, and that to it")
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -7,6 +7,7 @@ ledger       the sweep folder, its lock, and the key under which a finished tria
 processes    the driver's end: trials as processes
 server       the other end: one process with torch preloaded that forks a child per trial, and a guard that outlives it
 shares       threads and GPUs of each trial
+keep         of which trials the weights stay
 causes       how a trial ended, in words
 lines        what the driver says while it works
 leaderboard  the table at the end and `summary.csv`

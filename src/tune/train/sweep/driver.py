@@ -20,6 +20,7 @@ from tune.run_dir import atomic_write, write_json
 from tune.talk import bar
 from tune.train.sweep import data_size, inheritance, ledger
 from tune.train.sweep.groups import Groups
+from tune.train.sweep.keep import Keep
 from tune.train.sweep.leaderboard import Row, summary, table
 from tune.train.sweep.lines import closing_lines, failure, first_line, success
 from tune.train.sweep.plan import fill, make_plan
@@ -90,6 +91,7 @@ class Options:
         fail_fast: after the first failure stop what runs and start nothing more.
         grace_s: seconds between asking a trial to end and killing it.
         show: metrics beside the objective in the table.
+        keep: of which trials the weights stay, see `config.schema.Sweep`.
     """
 
     jobs: int = 1
@@ -98,6 +100,7 @@ class Options:
     fail_fast: bool = False
     grace_s: float = 15.0
     show: tuple[str, ...] = ("test/accuracy", "test/auroc")
+    keep: str = "all"
 
 
 def run_sweep(
@@ -149,10 +152,8 @@ def run_sweep(
         code = sweep.run(Processes(target, preload, threads_each(options.jobs), sweep_dir / "server.log"), last)
         result = SweepResult(sweep_dir, rows, time.monotonic() - sweep.began, code, sweep.groups.trained)
         atomic_write(sweep_dir / "summary.csv", summary(rows, objective, maximize))
-        for line in closing_lines(rows, code, time.monotonic() - sweep.began):
-            answer(line)
-        told = [*data_size.lines(rows), *inheritance.lines(rows, sweep_dir)]
-        for line in [*table(rows, objective, maximize, list(options.show)), *told]:
+        told = closing_lines(rows, code, result.seconds) + table(rows, objective, maximize, list(options.show))
+        for line in [*told, *data_size.lines(rows), *inheritance.lines(rows, sweep_dir)]:
             answer(line)
     return result
 
@@ -171,6 +172,7 @@ class _Sweep:
         self.began = time.monotonic()
         self.plan = make_plan(sweep_dir, rows, options.retry_failed)
         self.free = list(range(options.jobs))
+        self.keep = Keep(options.keep, objective, sweep_dir, rows)
         self.groups = Groups(self.plan.missing, sweep_dir)
         self.slots: dict[int, int] = {}  # number of a running trial, or of the first of a group → its slot
         self.gpus = visible_gpus()
@@ -264,6 +266,7 @@ class _Sweep:
             for copy in self.plan.copies[row.key]:
                 assert row.run_dir is not None
                 fill(copy, row.run_dir)
+            self.keep.ended(row)
             self._tell(row, in_group=len(rows) > 1)
         if len(rows) > 1:
             self.say(self.groups.verdict(rows, ended))

@@ -6,6 +6,7 @@ import csv
 import io
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def ranked(rows: list[Row], objective: str, maximize: bool) -> list[Line]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[_without_seeds(row.config)].append(row)
-    lines = [Line(group, _label_without_seeds(group[0], rows)) for group in groups.values()]
+    shared = set(rows[0].overrides).intersection(*(row.overrides for row in rows)) if rows else set()
+    lines = [Line(group, _label_without_seeds(group[0], shared)) for group in groups.values()]
     sign = -1 if maximize else 1
 
     def place(line: Line) -> tuple[bool, float, int]:
@@ -85,13 +87,29 @@ def ranked(rows: list[Row], objective: str, maximize: bool) -> list[Line]:
     return sorted(lines, key=place)
 
 
-def table(rows: list[Row], objective: str, maximize: bool, show: list[str]) -> list[str]:
-    """Lines of text: a header, then one line per group of trials, aligned."""
-    metrics = [objective, *(name for name in show if name != objective and _is_measured(name, rows))]
-    cells = [[*metrics, "n", "trial", ""]]
+def table(
+    rows: list[Row],
+    objective: str,
+    maximize: bool,
+    show: list[str],
+    what: str = "trial",
+    name: Callable[[Row], str] = lambda row: str(row.number),
+) -> list[str]:
+    """Lines of text: a header, then one line per group of trials, aligned.
+
+    Args:
+        rows: the trials.
+        objective: metric that the lines are sorted by.
+        maximize: whether more of it is better.
+        show: other metrics; those that nobody measured are left out.
+        what: heads the column of names.
+        name: of a trial.
+    """
+    metrics = [objective, *(other for other in show if other != objective and _is_measured(other, rows))]
+    cells = [[*metrics, "n", what, ""]]
     for line in ranked(rows, objective, maximize):
-        numbers = ",".join(str(row.number) for row in line.rows)
-        cells.append([*(line.text(name) for name in metrics), str(len(line.values(objective))), numbers, line.label])
+        names = ",".join(map(name, line.rows))
+        cells.append([*map(line.text, metrics), str(len(line.values(objective))), names, line.label])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
@@ -132,6 +150,10 @@ def _without_seeds(config: dict[str, Any]) -> str:
     return canonical(kept)
 
 
-def _label_without_seeds(row: Row, rows: list[Row]) -> str:
-    others = [o for o in row.overrides if o.lstrip("+").partition("=")[0] not in REPEATS]
-    return label(others, rows)
+def is_repeat(word: str) -> bool:
+    """Whether an override tells repetitions of a trial apart."""
+    return word.lstrip("+").partition("=")[0] in REPEATS
+
+
+def _label_without_seeds(row: Row, shared: set[str]) -> str:
+    return " ".join(word for word in row.overrides if not is_repeat(word) and word not in shared)

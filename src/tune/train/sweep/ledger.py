@@ -103,6 +103,18 @@ def locked(sweep_dir: Path, what: str = "sweep") -> Iterator[None]:
         yield
 
 
+def is_held(sweep_dir: Path) -> bool:
+    """Whether a process runs this sweep now."""
+    try:
+        with (sweep_dir / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of when the file is closed
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def read_record(run_dir: Path) -> dict[str, Any] | None:
     """What a trial's `run.json` says; None when there is none."""
     try:
