@@ -18,6 +18,7 @@ VERBS = {
     "resume": ("run", "go on with a run that was killed or interrupted, exactly"),
     "evaluate": ("models.evaluate", "measure the test part of a finished run again, or attack it"),
     "next": ("results.next", "what the curves of a run say, and what to try next"),
+    "report": ("results.report", "a page about runs and sweeps: curves, mistakes, calibration, leaderboard"),
     "ls": ("configs.look", "list groups, their options and experiments"),
     "cat": ("configs.look", "print a composed config"),
     "validate": ("configs.look", "check experiments without running them"),
