@@ -4,9 +4,9 @@ import functools
 
 import pytest
 
-from tune.report.commands import with_words
 from tune.config.check import check
 from tune.config.compose import ConfigTree, compose
+from tune.report.commands import with_words
 from tune.report.diagnosis import usual_rate
 from tune.report.story import Predicted, Story
 from tune.report.tries import tries

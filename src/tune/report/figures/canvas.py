@@ -2,7 +2,7 @@
 
 What matplotlib writes is read again as XML: styles become attributes, which a page without inline styles may have;
 names of elements get the drawing's own, so that several stand in one page; black becomes the colour of the page's text,
-so that a dark page has light lines. Text stays text: it can be searched, and takes a fifth of the space of its outlines.
+so that a dark page has light lines. Text stays text: it can be searched, and is much smaller than its outlines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import warnings
 import xml.etree.ElementTree as Tree
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tune.report.page.blocks import clean
 
@@ -29,7 +29,7 @@ WIDTH, HEIGHT = 4.9, 3.1  # inches; a point is a pixel where the page is as wide
 
 _INK = "#000000"
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class may be called $a$
     "font.size": 9.5,
@@ -89,6 +89,24 @@ def canvas(name: str, width: float = WIDTH, height: float = HEIGHT) -> Iterator[
         written = io.BytesIO()
         figure.savefig(written, format="svg", metadata={"Date": None})
         drawn.svg = inline(written.getvalue(), name)
+
+
+def by_logarithm(axes: Axes, side: Literal["x", "y"], low: float, high: float) -> None:
+    """Draw an axis by its logarithm, with marks as 0.001 or 1e-05.
+
+    Args:
+        axes: of the drawing.
+        side: which of both.
+        low: smallest value on it.
+        high: largest; below two decades there are marks at 2 and 5 too.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set(**{f"{side}scale": "log"})
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def label(text: str, longest: int = 24) -> str:

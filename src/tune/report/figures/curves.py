@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from tune.report.figures.canvas import COLORS, QUIET, canvas
+from tune.report.figures.canvas import COLORS, QUIET, by_logarithm, canvas
 
 
 def curves(
@@ -36,7 +36,8 @@ def curves(
         if best is not None:
             axes.axvline(best, color=QUIET, linestyle=(0, (3, 3)), linewidth=1)
         if log:
-            axes.set_yscale("log")
+            known = [y for points in series.values() for _, y in points if isfinite(y) and y > 0]
+            by_logarithm(axes, "y", min(known), max(known))
         axes.set_xlabel("epoch")
         axes.set_ylabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

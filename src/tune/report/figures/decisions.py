@@ -82,7 +82,7 @@ def precision_recall(name: str, curves: Sequence[Curve]) -> str:
 
 
 def reliability(name: str, before: Sequence[Bin], after: Sequence[Bin]) -> str:
-    """Share of right rows against confidence, as it is and with the temperature; larger points are more rows.
+    """Share of right rows against confidence, as it is and with the temperature; larger dots are more rows.
 
     Args:
         name: of the drawing.
@@ -97,8 +97,9 @@ def reliability(name: str, before: Sequence[Bin], after: Sequence[Bin]) -> str:
             if filled:
                 most = max(each.count for each in filled)
                 x, y = [each.confidence for each in filled], [each.accuracy for each in filled]
-                axes.plot(x, y, color=color, linewidth=1.2)
-                axes.scatter(x, y, s=[10 + 90 * each.count / most for each in filled], color=color, alpha=0.85)
+                axes.vlines(x, x, y, color=color, linewidth=1, alpha=0.5)
+                sizes = [9 + 110 * each.count / most for each in filled]
+                axes.scatter(x, y, s=sizes, color=color, alpha=0.85, linewidths=0)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
         axes.set_xlabel("confidence")
         axes.set_ylabel("share that is right")

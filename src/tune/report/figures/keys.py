@@ -7,8 +7,12 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tune.report.figures.canvas import COLORS, QUIET, SHADES, canvas, label, labels
+from tune.report.figures.canvas import COLORS, QUIET, SHADES, by_logarithm, canvas, label, labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _DECADES = 20.0
 """Largest value over smallest, from which on a key is drawn by its logarithm."""
@@ -71,7 +75,7 @@ def against(name: str, key: Key, values: Sequence[float], metric: str) -> str:
         is_line = key.scale != "words"
         axes.plot(*zip(*line, strict=True), color=COLORS[1], marker="_" if not is_line else "", markersize=22,
                   linestyle="-" if is_line else "", linewidth=1.6, markeredgewidth=2)  # fmt: skip
-        _axis(axes, "x", key)
+        _axis(axes, key)
         axes.set_ylabel(metric)
         axes.margins(x=0.08, y=0.1)
     return drawn.svg
@@ -95,7 +99,15 @@ def heat(name: str, across: Key, down: Key, values: Sequence[float], metric: str
             share = float(ends(mean)) if ends.vmax != ends.vmin else 0.5
             axes.add_patch(Rectangle((i - 0.47, j - 0.45), 0.94, 0.9, facecolor=shade(share)))
             ink = "#ffffff" if share > 0.42 else "#10203a"
-            axes.text(i, j, f"{mean:.3g}", ha="center", va="center", color=ink, fontsize=9)
+            axes.text(
+                i,
+                j,
+                f"{mean:.3f}" if abs(mean) < 10 else f"{mean:.3g}",
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=9,
+            )
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, lines - 0.5))
         axes.set_xticks(range(columns), labels(across.kinds, 14), rotation=90 if columns > 7 else 0)
         axes.set_yticks(range(lines), labels(down.kinds, 18))
@@ -139,14 +151,16 @@ def parallel(name: str, keys: Sequence[Key], values: Sequence[float], metric: st
     return drawn.svg
 
 
-def _axis(axes, side: str, key: Key) -> None:
+def _axis(axes: Axes, key: Key) -> None:
     axes.set_xlabel(label(key.name, 40))
     if key.scale == "log":
-        axes.set_xscale("log")
+        by_logarithm(axes, "x", min(key.places()), max(key.places()))
     elif key.scale == "words":
         names = labels(key.kinds, 18)
         is_long = sum(map(len, names)) > 44
         axes.set_xticks(range(len(names)), names, rotation=90 if is_long else 0)
+    elif len(key.kinds) <= 5:
+        axes.set_xticks([float(text) for text in key.kinds], labels(key.kinds))
 
 
 def _heights(key: Key) -> list[float]:

@@ -1,4 +1,4 @@
-"""What a page is made of, before it is HTML or Markdown. Texts are as they are: whoever writes them down escapes them."""
+"""What a page is made of, before it is HTML or Markdown. Texts are as they are: who writes them down escapes them."""
 
 from __future__ import annotations
 
@@ -93,12 +93,14 @@ class Figure:
         title: above it.
         about: what it shows, in words; for those who cannot see it, and in Markdown.
         series: names of its lines or points, in the order of their colours.
+        wide: whether it takes all the room there is.
     """
 
     svg: str
     title: str
     about: str
     series: Sequence[str] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,15 @@ class Figures:
     figures: Sequence[Figure]
 
 
-Block = Text | Facts | Numbers | Table | Code | Pictures | Figures
+@dataclass(frozen=True)
+class Columns:
+    """Two columns where there is room, else one below the other."""
+
+    left: Sequence[Block]
+    right: Sequence[Block]
+
+
+Block = Text | Facts | Numbers | Table | Code | Pictures | Figures | Columns
 
 
 @dataclass(frozen=True)

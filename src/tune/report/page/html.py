@@ -1,4 +1,4 @@
-"""A page as one HTML file: no scripts, nothing from elsewhere, every text escaped, styles allowed by their digest alone."""
+"""A page as one HTML file: no scripts, nothing from elsewhere, every text escaped, one style that its digest allows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from string import Template
 from tune.report.page.blocks import (
     Block,
     Code,
+    Columns,
     Facts,
     Figure,
     Figures,
@@ -97,6 +98,8 @@ def _block(block: Block) -> str:
             return _folded(block.folded, f"<pre><code>{_text(block.text)}</code></pre>")
         case Pictures():
             return f'<div class="pictures{" wide" * block.wide}">{"".join(_pair(pair) for pair in block.pairs)}</div>'
+        case Columns():
+            return f'<div class="columns"><div>{_blocks(block.left)}</div><div>{_blocks(block.right)}</div></div>'
         case Figures():
             return f'<div class="figures">{"".join(_figure(figure) for figure in block.figures)}</div>'
 
@@ -124,7 +127,8 @@ def _figure(figure: Figure) -> str:
     names = "".join(f'<li class="c{i % 8}">{_text(name)}</li>' for i, name in enumerate(figure.series))
     series = f'<ul class="series">{names}</ul>' if names else ""
     title, about = f"<figcaption>{_text(figure.title)}</figcaption>", _text(figure.about)
-    return f'<figure>{title}{series}<div role="img" aria-label="{about}">{figure.svg}</div></figure>'
+    wide = ' class="wide"' if figure.wide else ""
+    return f'<figure{wide}>{title}{series}<div role="img" aria-label="{about}">{figure.svg}</div></figure>'
 
 
 def _pair(pair: Pair) -> str:

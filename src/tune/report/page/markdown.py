@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from tune.report.page.blocks import Block, Code, Facts, Figures, Numbers, Page, Pictures, Table, Text, clean
+from tune.report.page.blocks import Block, Code, Columns, Facts, Figures, Numbers, Page, Pictures, Table, Text, clean
 
-_SIGNS = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+_SIGNS = re.compile(r"([\\`*_\[\]|~$])")
+_FIRST = re.compile(r"^(\d*)(#(?=#*(?:\s|$))|[+-](?=\s|$)|-(?=[-\s]*$)|(?<=\d)[.)](?=\s|$))")
 _ADDRESS = re.compile(r"(https?|ftp|www|mailto)([.:])", re.IGNORECASE)
 
 
@@ -39,7 +40,8 @@ def plain(text: str) -> str:
     text = " ".join(clean(text).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = _ADDRESS.sub(lambda found: f"{found[1]}&#{ord(found[2])};", text)
-    return _SIGNS.sub(r"\\\1", text).replace("@", "&#64;")
+    text = _SIGNS.sub(r"\\\1", text).replace("@", "&#64;")
+    return _FIRST.sub(r"\1\\\2", text)
 
 
 def _block(block: Block, beside: Path) -> list[str]:
@@ -61,6 +63,8 @@ def _block(block: Block, beside: Path) -> list[str]:
             return [*([f"**{plain(block.folded)}**"] if block.folded else []), _code(block.text)]
         case Pictures():
             return [line for pair in block.pairs for line in _pictures(pair, beside)]
+        case Columns():
+            return [line for side in (block.left, block.right) for each in side for line in _block(each, beside)]
         case Figures():
             return ["\n".join(f"- *{plain(each.title)}*: {plain(each.about)}" for each in block.figures)]
 

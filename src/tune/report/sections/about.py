@@ -55,9 +55,12 @@ def verdicts(told: Told) -> list[Block]:
     blocks: list[Block] = []
     for verdict in told.verdicts:
         blocks.append(Text(f"{verdict.name[0].upper()}{verdict.name[1:]}: {verdict.evidence}."))
-        rows = [(each.why, shlex.join(with_words(told.words, each.words))) for each in verdict.tries]
-        if rows:
-            blocks.append(Table(("why", "try"), rows, words=(0, 1)))
+        if verdict.tries:
+            blocks.append(
+                Table(("try", ""), [(" ".join(each.words), each.why) for each in verdict.tries], words=(0, 1))
+            )
+            commands = [shlex.join(with_words(told.words, each.words)) for each in verdict.tries]
+            blocks.append(Code("\n".join(commands), folded="as commands"))
     return blocks
 
 
@@ -98,7 +101,7 @@ def what_was_run(told: Told) -> list[Block]:
     if "device" in record:
         auto = record["auto"].get("precision") if record.get("auto") else None
         rows.append(("device", f"{record['device']}; {auto or config['precision']}"))
-    if "cache" in record and record["cache"]:
+    if record.get("cache"):
         rows.append(("cache", record["cache"]))
     if "seconds" in record:
         rows.append(("time", duration(record["seconds"])))

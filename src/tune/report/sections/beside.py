@@ -16,7 +16,7 @@ def part_of(several: Sequence[Told]) -> Part:
     """What stands above the parts of the runs."""
     names = list(dict.fromkeys(name for told in several for name in told.metrics))
     rows = [[name, *(_measured(told, name) for told in several)] for name in names]
-    flat = [_flat({**told.config, **{k: v for k, v in _choices(told).items()}}) for told in several]
+    flat = [_flat({**told.config, **_choices(told)}) for told in several]
     keys = [
         key for key in dict.fromkeys(key for each in flat for key in each) if len({each.get(key) for each in flat}) > 1
     ]

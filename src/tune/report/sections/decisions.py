@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tune.evaluate.calibration import BINS, expected_error, reliability, temperature, tempered
 from tune.report.figures import decisions as draw
-from tune.report.page.blocks import Block, Figure, Figures, Table, Text
+from tune.report.page.blocks import Block, Columns, Figure, Figures, Table, Text
 from tune.report.predicted import Curve, Decided, by_class, curve_of
 from tune.report.sections.about import number
 from tune.report.told import Told
@@ -31,7 +31,8 @@ def classes(told: Told, key: str) -> list[Block]:
     about = f"{right:,} of {len(decided.labels):,} {told.part} rows are decided right; {_mixed_up(decided)}"
     svg = draw.confusion(f"{key}confusion", decided.confusion.tolist(), decided.classes)
     figure = Figure(svg, f"Confusion matrix ({told.part}, n = {len(decided.labels):,})", about)
-    return [Figures([figure]), *blocks, Table(("class", "precision", "recall", "F1", "n"), rows)]
+    table = Table(("class", "precision", "recall", "F1", "n"), rows)
+    return [Columns([Figures([figure])], [*blocks, table])]
 
 
 def thresholds(told: Told, key: str) -> list[Block]:
@@ -83,7 +84,8 @@ def calibration(told: Told, key: str) -> list[Block]:
     )
     figure = Figure(draw.reliability(f"{key}reliability", before, after), "Reliability", about, series)
     few = "; with so few rows the bins say little" if len(decided.labels) < 100 else ""
-    return [Text(said), Figures([figure]), Text(f"On the diagonal, 0.8 means right in 8 of 10 cases{few}.", quiet=True)]
+    small = f"On the diagonal, 0.8 means right in 8 of 10 cases; a larger dot is more rows{few}."
+    return [Columns([Figures([figure])], [Text(said), Text(small, quiet=True)])]
 
 
 def _share(value: float | None) -> str:

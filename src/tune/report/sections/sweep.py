@@ -12,6 +12,7 @@ from tune.report.figures.keys import Key
 from tune.report.page.blocks import Block, Code, Facts, Figure, Figures, Numbers, Part, Section, Table, Text
 from tune.report.sections.about import duration, number
 from tune.report.sweep import REPEATS, Line, Swept, Trial
+from tune.report.told import masked
 
 _METRICS = ("test/accuracy", "test/auroc", "test/f1_macro", "val/loss")
 _LINES = 100
@@ -45,8 +46,6 @@ def part_of(swept: Swept, key: str) -> Part:
 
 
 def _typed(swept: Swept) -> list[str]:
-    from tune.report.told import masked
-
     return [masked(word) for word in swept.about["command"]]
 
 
@@ -116,7 +115,7 @@ def _drawings(swept: Swept, key: str) -> tuple[list[Block], list[Block]]:
     if len(keys) > 1 and len(values) > 2:
         svg = draw.parallel(f"{key}parallel", keys[:_DRAWN], values, swept.objective, swept.maximize)
         about = f"a line for each of {len(values)} trials through {', '.join(each.name for each in keys[:_DRAWN])}"
-        blocks.append(Figures([Figure(svg, "All trials at once (orange is best)", about)]))
+        blocks.append(Figures([Figure(svg, "All trials at once (orange is best)", about, wide=True)]))
     return [Figures(alone), said], blocks
 
 

@@ -65,10 +65,12 @@ def curves(told: Told, key: str) -> list[Block]:
     losses = [name for name in losses if name in names]
     others = [name for name in terms if name not in losses]
     shares = [name for name in names if name.startswith("val/") and name not in losses]
+    errors = [name for name in shares if name.rpartition("/")[2] in ("mae", "rmse")]
     figures = [
         _curves(told, f"{key}loss", "Loss", losses, "loss", best),
         _curves(told, f"{key}terms", "Terms of the loss", others, "value", best),
-        _curves(told, f"{key}metrics", "Metrics of validation", shares, "value", best),
+        _curves(told, f"{key}metrics", "Metrics of validation", [n for n in shares if n not in errors], "value", best),
+        _curves(told, f"{key}errors", "Errors, in the unit of what is told", errors, "error", best),
         _curves(told, f"{key}lr", "Learning rate of the head", ["lr"], "lr", None),
         _steps(told, f"{key}steps"),
     ]

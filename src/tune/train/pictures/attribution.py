@@ -85,7 +85,7 @@ def maps_of(network: Network, images: Tensor, classes: Tensor, places: list[Plac
 
     Source: Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
     eq. 1 and 2, by captum. Of tokens, which have no map to average gradients over, each place has its own gradient, as
-    in Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM", eq. 4. Maps of a pair are added as parts of the score.
+    in Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM", eq. 4. Maps of a pair are added, as parts of a score.
 
     Args:
         network: as in `judged_plainly`.
@@ -101,8 +101,10 @@ def maps_of(network: Network, images: Tensor, classes: Tensor, places: list[Plac
         module = network.get_submodule(place.name)
         if place.kind == "map":
             raw = LayerGradCam(lambda x: _logits(network, x), module).attribute(images, target=classes)
+            assert isinstance(raw, torch.Tensor)  # a module may also give several
         else:
             raw = LayerGradientXActivation(lambda x: _logits(network, x), module).attribute(images, target=classes)
+            assert isinstance(raw, torch.Tensor)
             raw = raw.sum(dim=-1)
             raw = raw[:, -math.prod(place.size) :] if place.kind == "tokens" else raw
         raw = raw.detach().float().reshape(-1, 1, *place.size) * math.prod(place.size)  # of a place, not of the map
@@ -153,6 +155,8 @@ def _last_place(network: Network, part: nn.Module, image: Tensor) -> Place | Non
 def _grid(output: Tensor, image: Tensor) -> tuple[Kind, tuple[int, int]] | None:
     """How an output is laid out over the image, if it is."""
     shape, (height, width) = tuple(output.shape), image.shape[-2:]
+    if shape[:1] != image.shape[:1]:
+        return None  # parts of images as rows of their own
     if len(shape) == 4 and _fits(shape[2], shape[3], height, width):
         return "map", (shape[2], shape[3])
     if len(shape) == 4 and _fits(shape[1], shape[2], height, width):

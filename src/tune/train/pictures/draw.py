@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +60,6 @@ def write_pictures(prepared: Prepared, run_dir: Path) -> dict[str, Any]:
     It holds `part` and `rows` (how many were decided), `map` (method, layer, why there is none), `mistakes`, each with
     image, map, row, name, label, predicted and confidence, and `samples` (image, rows, names, views, mixes).
     """
-    started = time.monotonic()
     folder = run_dir / "pictures"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.webp"):
@@ -69,7 +67,7 @@ def write_pictures(prepared: Prepared, run_dir: Path) -> dict[str, Any]:
     with keyed("pictures", prepared.config["seed"]):
         samples = _samples(prepared, folder)
         mistakes = _mistakes(prepared, run_dir, folder)
-    index = {**mistakes, "samples": samples, "seconds": round(time.monotonic() - started, 2)}
+    index = {**mistakes, "samples": samples}
     write_json(folder / "index.json", index)
     return index
 
