@@ -21,6 +21,8 @@ from tune.errors import ConfigError, Problem
 HIDDEN = "***"
 """What stands in config.yaml for a secret."""
 
+_SECRETS = ("token", "password", "secret", "api_key", "apikey", "credential")
+
 
 def atomic_write(path: Path, data: str | bytes) -> None:
     """Put `data` at `path` so that a crash at any point leaves the old file or the new one, never a part.
@@ -126,6 +128,11 @@ def shown(path: Path) -> str:
     """A path as short as it can be said from here."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key sounds as if its value were for nobody else."""
+    return any(word in key.lower() for word in _SECRETS)
 
 
 def process_identity() -> dict[str, Any]:

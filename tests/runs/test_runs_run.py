@@ -20,7 +20,9 @@ def test_a_run_leaves_everything_that_its_folder_promises(tune, tiny):
     low, high = record["intervals"]["test/accuracy"]
     assert low < record["metrics"]["test/accuracy"] <= high
     found = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*") if path.is_file()}
-    assert found == {
+    pictures = {name for name in found if name.startswith("pictures/")}
+    assert {"pictures/index.json", "pictures/samples.webp"} <= pictures
+    assert found - pictures == {
         "config.yaml",
         "overrides.txt",
         "run.json",

@@ -20,6 +20,7 @@ VERBS = {
     "next": ("results.next", "what the curves of a run say, and what to try next"),
     "status": ("results.status", "what runs now and how far it is; of a sweep what failed"),
     "top": ("results.top", "trials of a sweep, or all runs of an experiment, best first"),
+    "report": ("results.report", "a page about runs and sweeps: curves, mistakes, calibration, leaderboard"),
     "ls": ("configs.look", "list groups, their options and experiments"),
     "cat": ("configs.look", "print a composed config"),
     "validate": ("configs.look", "check experiments without running them"),

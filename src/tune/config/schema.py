@@ -84,6 +84,7 @@ class Run:
     output: str
     objective: str
     monitor: bool
+    pictures: bool
     guard: bool
     threshold: Literal["accuracy", "balanced_accuracy", "f1"] | Annotated[float, Range("(0, 1)")] | None
     evaluate: Evaluate

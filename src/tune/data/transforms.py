@@ -93,6 +93,10 @@ class InputTransform:
         pixels = pixel.to_dtype(pixels, torch.float32, scale=True)
         return (pixels - self.mean).div_(self.std)
 
+    def undone(self, images: Tensor) -> Tensor:
+        """Pixels again, uint8 (B, 3, H, W), of what is normalised (B, 3, H, W)."""
+        return ((images * self.std + self.mean).clamp(0, 1) * 255).round().to(torch.uint8)
+
     def _fitted(self, picture: Image.Image, augment: Augment | None) -> Tensor:
         """(3, H, W) uint8, (1, H, W) for grey, resized once."""
         height, width = self.size

@@ -4,7 +4,7 @@
     announce     the first screen
     begin        make the run folder: config.yaml, overrides.txt, run.json with status "running"
     fit          Lightning trains and validates every epoch; the best and the last are kept
-    finish       the best weights are tested, predictions and metrics written, run.json gets the result
+    finish       the best weights are tested, predictions, metrics and pictures written, run.json gets the result
 
 `execute` tells it for one run, in the process that called it; of a chain, for each stage. A sweep calls `run_trial` in
 a process of its own.
@@ -49,6 +49,7 @@ from tune.train.fitted.run import fit_once
 from tune.train.fused.group import is_member
 from tune.train.interrupt import OwnSignals, interruptible, judge
 from tune.train.objective import is_maximized
+from tune.train.pictures.draw import draw_pictures
 from tune.train.prepare import Prepared, prepare
 from tune.train.probe.rate import settle_rate
 from tune.train.record import Record, describe_network, epochs_behind, facts_of, masked, with_test
@@ -124,6 +125,7 @@ def execute(job: Job, say: Say) -> Outcome:
         ranks.start(run_dir, on_death=lambda cause: _die(record, cause))
         try:
             result = _train(job, prepared, run_dir, say)
+            draw_pictures(prepared, run_dir, say, is_trial=bool(job.record))
             record.end("done", 0, **result)
         except BaseException as error:
             ranks.stop(kill=True)

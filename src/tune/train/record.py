@@ -18,7 +18,8 @@ from tune.evaluate.loaded import without_source
 from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
-from tune.run_dir import HIDDEN, process_identity, write_json
+from tune.run_dir import HIDDEN, is_secret, process_identity, write_json
+from tune.train.screen import audit_parts
 
 if TYPE_CHECKING:
     from tune.train.experiment import Job
@@ -36,7 +37,6 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
 )
-SECRETS = ("token", "password", "secret", "api_key", "apikey", "credential")
 
 
 @dataclass
@@ -126,6 +126,7 @@ def common_facts(prepared: Prepared) -> dict[str, Any]:
             "skipped": prepared.skipped,
             "weights": {"source": backbone.weights_source, "digest": backbone.weights_digest},
             "versions": versions(),
+            "freeze": audit_parts(prepared),
             "git": git_sha(),
             "command": sys.argv,
         }
@@ -185,6 +186,6 @@ def masked(node: Any, key: str = "") -> Any:
         return {name: masked(value, name) for name, value in node.items()}
     if isinstance(node, list):
         return [masked(value, key) for value in node]
-    if isinstance(node, str) and any(word in key.lower() for word in SECRETS):
+    if isinstance(node, str) and is_secret(key):
         return HIDDEN
     return node

@@ -73,15 +73,29 @@ def audit_table(prepared: Prepared) -> list[str]:
     return [_audit_line(*row) for row in _audit_rows(prepared)]
 
 
+def audit_parts(prepared: Prepared) -> list[dict[str, Any]]:
+    """The freeze audit as run.json has it: neighbours that are treated alike, from input to output.
+
+    Each has `layers`, `number` of them, `parameters`, `trained` (frozen, fitted, from epoch N), `lr_factor` (of the
+    rate of the layer to that of the run) and `norm`.
+    """
+    rate = prepared.learner.base_lr
+    return [
+        {
+            "layers": layers,
+            "number": number,
+            "parameters": count,
+            "trained": trained,
+            "lr_factor": round(own / rate, 9),
+            "norm": norm,
+        }
+        for layers, number, count, trained, own, _, norm in _audit_together(prepared)
+    ]
+
+
 def audit_summary(prepared: Prepared) -> list[str]:
     """The freeze audit with neighbours that are treated alike drawn together, short enough for a screen."""
-    rows: list[list[Any]] = []
-    for layer, count, trained, rate, decay, norm in _audit_rows(prepared):
-        if rows and tuple(rows[-1][2:]) == (trained, rate, decay, norm):
-            rows[-1][0] = f"{rows[-1][0].split(' … ')[0]} … {layer}"
-            rows[-1][1] += count
-        else:
-            rows.append([layer, count, trained, rate, decay, norm])
+    rows = [[layers, *row] for layers, _, *row in _audit_together(prepared)]
     lines = [_audit_line(*row) for row in rows]
     if len(lines) > ROWS_OF_AUDIT:
         lines = [
@@ -163,6 +177,19 @@ def _audit_rows(prepared: Prepared) -> list[tuple[str, int, str, float, float, s
         if name in rates:
             count = sum(parameter.numel() for parameter in owner.parameters())
             rows.append((name, count, "from epoch 1", *rates[name], "none"))
+    return rows
+
+
+def _audit_together(prepared: Prepared) -> list[list[Any]]:
+    """Layers, their number, and what `_audit_rows` says of them, neighbours that are treated alike as one."""
+    rows: list[list[Any]] = []
+    for layer, count, *treated in _audit_rows(prepared):
+        if rows and rows[-1][3:] == treated:
+            rows[-1][0] = f"{rows[-1][0].split(' … ')[0]} … {layer}"
+            rows[-1][1] += 1
+            rows[-1][2] += count
+        else:
+            rows.append([layer, 1, count, *treated])
     return rows
 
 

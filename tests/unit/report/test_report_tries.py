@@ -4,9 +4,9 @@ import functools
 
 import pytest
 
-from tune.cli.results.next import command
 from tune.config.check import check
 from tune.config.compose import ConfigTree, compose
+from tune.report.commands import with_words
 from tune.report.diagnosis import usual_rate
 from tune.report.story import Predicted, Story
 from tune.report.tries import tries
@@ -68,7 +68,7 @@ def test_every_try_composes_with_the_words_of_the_run_and_changes_its_config(wor
     if story.is_fitted:
         found = [each for topic in ("few rows", "healthy", "label noise suspected") for each in tries(topic, can)]
     for together in packed(found):
-        again = compose(TREE, command(words, together)[2:])
+        again = compose(TREE, with_words(words, together)[2:])
         assert check(again, TREE) == [], together
         for word in together:
             key = word.partition("=")[0]
@@ -158,7 +158,7 @@ def test_validation_rows_that_the_data_name_are_not_cut_anew():
 
 def test_the_command_has_the_new_word_in_the_place_of_the_old():
     typed = ["+experiment=quickstart", "lr=1e-3", "data/target=digits"]
-    assert command(typed, ["lr=0.1", "epochs=20"])[2:] == [
+    assert with_words(typed, ["lr=0.1", "epochs=20"])[2:] == [
         "+experiment=quickstart",
         "lr=0.1",
         "data/target=digits",

@@ -34,6 +34,7 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--steps", metavar="N", help="of pgd and teacher (5)")
     parser.add_argument("--rows", metavar="N", help="test rows that are attacked, of each class its share (all)")
     parser.add_argument("--teacher", metavar="WEIGHTS", help="of the public network (those that the run started from)")
+    parser.add_argument("--pictures", action="store_true", help="draw its surest mistakes, for tune report: pictures/")
     asked = parser.parse_args(words)
     node = _node(asked)
     run_dir = find_run(asked.run, asked.output)
@@ -64,6 +65,12 @@ def evaluate(words: list[str]) -> int:
         folder.mkdir(exist_ok=True)
         write_json(folder / f"{node['attack']}.json", answer)
         print(f"file      {shown(folder / node['attack'])}.json")
+    if asked.pictures:
+        from tune.train.pictures.draw import write_pictures
+
+        drawn = write_pictures(prepared, run_dir)
+        why = f", {drawn['map']['why']}" if drawn["map"]["why"] else ""
+        print(f"pictures  {len(drawn['mistakes'])} mistakes in {shown(run_dir / 'pictures')}{why}")
     if asked.json:
         seconds = round(time.monotonic() - started, 3)
         told = {"run_dir": str(run_dir), "status": "done", "seconds": seconds, "metrics": answer["metrics"]}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tune.cli.arguments import parser_of
 from tune.errors import ConfigError, Problem
+from tune.report.commands import with_words
 from tune.report.diagnosis import diagnose
 from tune.report.story import read_story
 from tune.run_dir import find_run, read_json, run_id, shown
@@ -27,17 +28,10 @@ def next(words: list[str]) -> int:
         print(f"verdict   {verdict.name}: {verdict.evidence}")
         for each in verdict.tries:
             print(f"try       {' '.join(each.words):<32}  {each.why}")
-            print(f"          {shlex.join(command(typed, each.words))}")
+            print(f"          {shlex.join(with_words(typed, each.words))}")
     if asked.json:
         print(json.dumps({"run_dir": str(run_dir), "verdicts": [asdict(verdict) for verdict in verdicts]}))
     return 0
-
-
-def command(typed: list[str], words: list[str]) -> list[str]:
-    """A run's own command with other words: each in the place of what it replaces, or behind the others."""
-    new = {_target(word): word for word in words}
-    kept = [new.pop(_target(word), word) for word in typed]
-    return ["tune", "run", *kept, *new.values()]
 
 
 def verdict_of(run_dir: Path, say: Callable[[str], None]) -> None:
@@ -60,11 +54,6 @@ def verdict_of(run_dir: Path, say: Callable[[str], None]) -> None:
     tried = [" ".join(each.words) for each in verdicts[0].tries]
     if tried:
         say(f"try       {' · '.join(tried)}   (tune next {name})")
-
-
-def _target(word: str) -> str:
-    """What a word is about, however it is spelled."""
-    return word.lstrip("+~").partition("=")[0].replace("/", ".")
 
 
 def _run_with_curves(run: str, output: str) -> Path:

@@ -85,8 +85,7 @@ def draw_batch(images: Tensor, names: list[str], transform: InputTransform, path
     lines = math.ceil(len(names) / columns)
     grid = Image.new("RGB", (columns * _TILE, lines * (_TILE + 14)), "white")
     pen = ImageDraw.Draw(grid)
-    shown = ((images * transform.std + transform.mean).clamp(0, 1) * 255).round().to(torch.uint8)
-    for number, (image, name) in enumerate(zip(shown, names, strict=True)):
+    for number, (image, name) in enumerate(zip(transform.undone(images), names, strict=True)):
         left, top = number % columns * _TILE, number // columns * (_TILE + 14)
         tile = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).resize((_TILE, _TILE))
         grid.paste(tile, (left, top + 14))

@@ -11,7 +11,9 @@ from tune.config.across.fitted import is_fitted
 _FREE = frozenset({"lr", "seed", "epochs", "regularize", "scheduler", "loss", "optimizer", "threshold"})
 """Keys in which the trials of a group may differ."""
 
-_ELSEWHERE = frozenset({"name", "output", "logger", "expected", "sweep", "ensemble", "guard", "stages", "monitor"})
+_ELSEWHERE = frozenset(
+    {"name", "output", "logger", "expected", "sweep", "ensemble", "guard", "stages", "monitor", "pictures"}
+)
 """Keys that no number depends on."""
 
 _NODES = frozenset({"data", "backbone", "head", "init", "freeze", "augment", "cache", "trainer", "transfer"})

@@ -21,7 +21,7 @@ from tune.errors import ConfigError, Problem
 from tune.run_dir import read_json
 
 # Top-level keys that say where, how fast or how well a trial should run, not what it computes.
-_NOT_IN_KEY = frozenset({"output", "jobs", "logger", "cache", "expected", "sweep", "ensemble", "monitor"})
+_NOT_IN_KEY = frozenset({"output", "jobs", "logger", "cache", "expected", "sweep", "ensemble", "monitor", "pictures"})
 
 
 def ledger_key(config: dict[str, Any], data_fingerprint: str, modules_digest: str = "") -> str:
