@@ -1,4 +1,4 @@
-"""What a finished run is used for, through the real command line: predict."""
+"""What a finished run is used for, through the real command line: predict, and evaluate on other terms."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageOps
+from sklearn.metrics import f1_score
 
+import tune
 from tune.cli.main import main
 from tune.data.readers.synthetic import Synthetic
 
@@ -183,3 +186,113 @@ def test_a_table_is_the_same_for_every_number_of_threads(trained):
     one, three = read("by1.csv"), read("by3.csv")
     assert [row["path"] for row in one] == [row["path"] for row in three]
     assert np.allclose([float(row["p_disk"]) for row in one], [float(row["p_disk"]) for row in three], atol=1e-5)
+
+
+def answer(capsys, *words):
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def of_file(run_dir, part):
+    """Labels (N,) as numbers, and p of the second class (N,)."""
+    rows = read(run_dir / "predictions" / f"{part}.csv")
+    return np.array([int(row["label"] == "square") for row in rows]), np.array([float(row["p_square"]) for row in rows])
+
+
+def test_flipped_views_are_averaged(trained, capsys):
+    run_dir = trained(*FOLDER, "freeze=deep", "precision=32-true", "augment.flip_vertical=0.5")
+    found = answer(capsys, "evaluate", str(run_dir), "--tta")
+    assert found["views"] == ["as it is", "upside down"]
+    loaded, labels = tune.load(run_dir), of_file(run_dir, "test")[0]
+    images = [Image.open(Path("photos") / row["path"]) for row in read(run_dir / "predictions" / "test.csv")]
+    both = [loaded.predict([view(image) for image in images]) for view in (lambda each: each, ImageOps.flip)]
+    probs = torch.stack(both).mean(dim=0)[:, 1].numpy()
+    right = (probs > loaded.threshold) == labels
+    assert abs(probs - of_file(run_dir, "test")[1]).max() > 1e-3  # the flip matters
+    assert found["metrics"]["test/accuracy"] == pytest.approx(right.mean())
+    assert json.loads((run_dir / "evaluations" / "test-tta.json").read_text())["metrics"] == found["metrics"]
+
+
+def test_without_flips_in_training_images_are_flipped_left_to_right(trained, capsys):
+    run_dir = trained(*FOLDER, "freeze=deep")
+    assert answer(capsys, "evaluate", str(run_dir), "--tta")["views"] == ["as it is", "left to right"]
+
+
+def test_a_temperature_is_fitted_to_validation_rows(trained, capsys):
+    run_dir = trained(*FOLDER, "freeze=mid")
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    found = answer(capsys, "evaluate", str(run_dir), "--calibrate")["calibration"]
+    labels, p = of_file(run_dir, "val")
+
+    def nll(t, labels, p):
+        odds = (np.log(p) - np.log(1 - p)) / t
+        return np.mean([np.log1p(np.exp(-odd if label else odd)) for label, odd in zip(labels, odds, strict=True)])
+
+    best = min((nll(t, labels, p), t) for t in np.geomspace(0.05, 20, 4001))
+    assert nll(found["temperature"], labels, p) == pytest.approx(best[0], abs=1e-5)
+    assert found["fitted_on"] == len(labels)
+    labels, p = of_file(run_dir, "test")
+    assert found["nll_before"] == pytest.approx(nll(1, labels, p), abs=1e-4)
+    assert found["nll_after"] == pytest.approx(nll(found["temperature"], labels, p), abs=1e-4)
+    assert 0 <= found["ece_after"] <= 1
+    new = {path for path in run_dir.rglob("*") if path.is_file()} - before.keys()
+    assert new == {run_dir / "evaluations" / "test-calibrate.json"}
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize("threshold", ["0.2", "f1", "auto"])
+def test_metrics_are_decided_again_by_another_threshold(trained, capsys, threshold):
+    run_dir = trained(*FOLDER, "freeze=deep", "threshold=0.5")
+    found = answer(capsys, "evaluate", str(run_dir), "--threshold", threshold)
+    labels, p = of_file(run_dir, "test")
+    assert found["metrics"]["test/accuracy"] == pytest.approx(((p > found["threshold"]) == labels).mean())
+    known, scores = of_file(run_dir, "val")
+    if threshold == "0.2":
+        assert found["threshold"] == 0.2
+    elif threshold == "f1":
+        best = max(f1_score(known, scores > step / 1000) for step in range(1, 1000))
+        assert f1_score(known, scores > found["threshold"]) >= best
+    else:  # the run's objective is val/accuracy
+        best = max(((scores > step / 1000) == known).mean() for step in range(1, 1000))
+        assert ((scores > found["threshold"]) == known).mean() >= best
+
+
+def test_other_data_are_measured_row_by_row(trained, capsys, tmp_path):
+    run_dir = trained(*FOLDER, "freeze=mid")
+    for name in ("disk", "square"):
+        (tmp_path / name).mkdir()
+    for path in sorted(Path("photos").rglob("*.png"))[::7]:
+        (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
+    found = answer(capsys, "evaluate", str(run_dir), f"data.root={tmp_path}")
+    assert main(["predict", str(run_dir), str(tmp_path), "--out", "other.csv"]) == 0
+    right = [Path(row["path"]).parent.name == row["predicted"] for row in read("other.csv")]
+    assert found["metrics"]["test/accuracy"] == pytest.approx(np.mean(right))
+    assert found["counts"] == {"test": len(right)}
+    # One class alone, by way of a list: a subset of the run's classes.
+    rows = [(path, "square") for path in sorted((tmp_path / "square").iterdir())]
+    (tmp_path / "one.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    found = answer(capsys, "evaluate", str(run_dir), "data=csv", f"data.file={tmp_path / 'one.csv'}")
+    assert found["confusion"][0] == [0, 0]
+    assert sum(found["confusion"][1]) == len(rows)
+    (tmp_path / "triangle").mkdir()
+    (tmp_path / "triangle" / "t.png").write_bytes(rows[0][0].read_bytes())
+    assert main(["evaluate", str(run_dir), f"data.root={tmp_path}"]) == 2
+    assert "does not know: triangle. It knows: disk, square" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["lr=1"], "of what is measured only data"),
+        (["data.root=photos", "data.split.test=0.5"], "all rows are measured"),
+        (["data.rot=photos"], "Did you mean data.root"),
+        (["data.root=no/such"], "there is no folder"),
+        (["--threshold", "2"], "neither between 0 and 1"),
+        (["--threshold", "0.4", "--attack", "pgd"], "leave out"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(trained, words, text, capsys):
+    run_dir = str(trained(*FOLDER, "freeze=deep"))
+    assert main(["evaluate", run_dir, *words]) == 2
+    assert text in capsys.readouterr().err
