@@ -43,7 +43,8 @@ def evaluate(words: list[str]) -> int:
     run_dir = find_run(asked.run, asked.output)
     if is_otherwise(asked):
         return otherwise(asked, run_dir, list(node))
-    from tune.train.finished.again import measure_again, read_config, stand_up
+    from tune.train.finished.again import measure_again, stand_up
+    from tune.train.finished.config import read_config
 
     config = read_config(run_dir, asked.allow)
     if problems := [Problem(_flag(key), text) for key, text in across.node_problems(node, config)]:

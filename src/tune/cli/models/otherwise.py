@@ -54,7 +54,7 @@ def otherwise(asked: argparse.Namespace, run_dir: Path, others: list[str]) -> in
         raise ConfigError(Problem(f"--{others[0]}", text, "command line"))
     threshold = _threshold(asked.threshold)
     import tune
-    from tune.train.finished.again import read_config
+    from tune.train.finished.config import read_config
     from tune.train.finished.form import Form
     from tune.train.finished.other import Ask, measure_rows
     from tune.train.finished.rows import other_rows, own_rows

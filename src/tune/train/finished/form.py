@@ -31,6 +31,7 @@ from tune.run_dir import find_run, read_json
 from tune.train.choose.auto import TARGET
 from tune.train.devices.precision import choose_precision
 from tune.train.frozen import cut_in
+from tune.train.prepare import unchanged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,6 +195,13 @@ class _Member:
             entering = images.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.mixed) if self.mixed else nullcontext():
             return self.network(entering)
+
+
+def frozen_names(loaded: Loaded, allow: Sequence[str] = ()) -> frozenset[str]:
+    """Names of the tensors of a run's network that no epoch changed."""
+    config = _config(loaded.run_dir)
+    plan = _plan(config, allow)
+    return unchanged(loaded.network, plan, plan.phases(list(loaded.network.layers), config["epochs"]))
 
 
 def _encoder(
