@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import frozen, growth, sweeps, training
+from benchmarks import frozen, growth, predict, sweeps, training
 from benchmarks.measure import HEADER
 
 ALL = {
@@ -15,6 +15,7 @@ ALL = {
     "full": training.full,
     "growth": growth.growth,
     "inception": growth.inception,
+    "predict": predict.predict,
 }
 
 

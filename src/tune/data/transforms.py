@@ -71,7 +71,7 @@ class InputTransform:
         Raises:
             DataError: if the file cannot be read.
         """
-        return pixel.to_dtype(self._fitted(_as_picture(image), None), torch.float32, scale=True).expand(3, -1, -1)
+        return pixel.to_dtype(self._fitted(as_picture(image), None), torch.float32, scale=True).expand(3, -1, -1)
 
     def start(self, image: Path | str | np.ndarray | Image.Image, augment: Augment | None = None) -> Picture:
         """What of the way to a tensor is the same each time: all but what is random, and a random crop is resized.
@@ -82,7 +82,7 @@ class InputTransform:
         Raises:
             DataError: if the file cannot be read.
         """
-        picture = _as_picture(image)
+        picture = as_picture(image)
         return picture if augment is not None and augment.crop < 1 else self._fitted(picture, None)
 
     def finish(self, started: Picture, augment: Augment | None = None) -> Tensor:
@@ -121,7 +121,12 @@ class InputTransform:
         return canvas
 
 
-def _as_picture(image: Path | str | np.ndarray | Image.Image) -> Image.Image:
+def as_picture(image: Path | str | np.ndarray | Image.Image) -> Image.Image:
+    """The image of a file or of an array, of mode "L" or "RGB".
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, np.ndarray):

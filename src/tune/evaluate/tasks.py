@@ -73,12 +73,11 @@ class TaskAnswers:
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(["row", "path", "label", "predicted", *(f"p_{each}" for each in task.classes)])
             answers, values = answer(task, said[name]), _values(labels, index)
-            told = _guesses(task, answers)
             for row, truth, guess, p in zip(
-                index.tolist(), values.tolist(), told.tolist(), answers.tolist(), strict=True
+                index.tolist(), values.tolist(), told(task, answers), answers.tolist(), strict=True
             ):
                 probs = [f"{value:.6f}" for value in p] if task.classes else []
-                writer.writerow([row, names[row], _told(task, truth), _told(task, guess), *probs])
+                writer.writerow([row, names[row], _told(task, truth), guess, *probs])
             atomic_write(folder / f"{part}_{name}.csv", text.getvalue())
 
     def lines(self, part: str) -> list[str]:
@@ -153,11 +152,13 @@ def _errors(told: Tensor, values: Tensor) -> dict[str, float]:
     return found | ({"r2": float(1 - error.square().sum() / spread)} if float(spread) > 0 else {})
 
 
-def _guesses(task: Task, answers: Tensor) -> Tensor:
-    """What is most likely, in the form of `TaskLabels.values`."""
+def told(task: Task, answers: Tensor) -> list[str]:
+    """What is most likely of each row, as the data would say it, of what `answer` gave."""
     if task.kind == "multi_label":
-        return answers > 0.5
-    return answers.argmax(dim=1) if task.kind == "classification" else answers
+        guesses = answers > 0.5
+    else:
+        guesses = answers.argmax(dim=1) if task.kind == "classification" else answers
+    return [_told(task, guess) for guess in guesses.tolist()]
 
 
 def _values(labels: TaskLabels, index: Tensor) -> Tensor:

@@ -210,7 +210,12 @@ class FrozenRows:
 
 def ahead(load: Callable[[T], R], things: Iterable[T], depth: int = 2) -> Iterator[R]:
     """What `load` gives for each thing, in order; a thread loads the next ones while the caller works on one."""
-    with ThreadPoolExecutor(1) as pool:
+    yield from in_order(load, things, workers=1, depth=depth)
+
+
+def in_order(load: Callable[[T], R], things: Iterable[T], workers: int, depth: int) -> Iterator[R]:
+    """What `load` gives for each thing, in order; threads load up to `depth` of the next ones meanwhile."""
+    with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Any] = deque()
         for thing in things:
             waiting.append(pool.submit(load, thing))

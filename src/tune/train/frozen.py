@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tune.data.splits import Parts
     from tune.features.compiled import Mode
     from tune.features.contents import Contents
+    from tune.features.prefix import Cut
     from tune.models.freeze import FreezePlan, Phase
     from tune.models.network import Network
     from tune.train.devices.precision import Precision
@@ -237,12 +238,8 @@ def _cut(
 ) -> None:
     computed = precision.frozen_part
     for number, phase in enumerate(part.phases):
-        apply_phase(network, phase, plan.norm)
-        network.train()
-        set_modes(network, phase, plan.norm)
-        trained = {name for name, parameter in network.backbone.named_parameters() if parameter.requires_grad}
         try:
-            cut = cut_backbone(network.backbone, trained)
+            cut = cut_in(network, plan, phase)
         except Uncut as error:
             part.notes.append(f"the backbone is not cut: {error}")
             continue
@@ -256,6 +253,15 @@ def _cut(
         part.encoders[number] = Encoder(cut, computed, device, compiled=is_compiled)
     apply_phase(network, part.phases[0], plan.norm)
     network.train()  # what Lightning expects to find; the learner sets the modes of each phase
+
+
+def cut_in(network: Network, plan: FreezePlan, phase: Phase) -> Cut | None:
+    """Cut the backbone of a network as it is in a phase, in which the network is left; see `cut_backbone`."""
+    apply_phase(network, phase, plan.norm)
+    network.train()
+    set_modes(network, phase, plan.norm)
+    trained = {name for name, parameter in network.backbone.named_parameters() if parameter.requires_grad}
+    return cut_backbone(network.backbone, trained)
 
 
 def _keep(

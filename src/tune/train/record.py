@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +16,12 @@ from tune.evaluate.metrics import tell
 from tune.evaluate.predict import write_predictions
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.run_dir import HIDDEN, is_secret, process_identity, write_json
+from tune.train.devices.versions import git_sha, versions
 from tune.train.screen import audit_parts
 
 if TYPE_CHECKING:
     from tune.train.experiment import Job
     from tune.train.prepare import Prepared
-
-PACKAGES = (
-    "tune",
-    "torch",
-    "torchvision",
-    "timm",
-    "pytorch-lightning",
-    "torchmetrics",
-    "hydra-core",
-    "pillow",
-    "numpy",
-    "scikit-learn",
-)
 
 
 @dataclass
@@ -69,21 +54,6 @@ class Record:
         seconds = round(self.seconds_before + time.time() - self.started, 3)
         outcome = {"status": status, "cause": cause, "exit_code": exit_code, "seconds": seconds}
         write_json(self.run_dir / "run.json", {**outcome, **process_identity(), **self.facts, **result})
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of every package that can change a number."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
-
-
-def git_sha() -> str:
-    """Commit of the working directory, with "+" when it has changes; empty outside a repository."""
-    try:
-        sha = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return sha.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
 def facts_of(prepared: Prepared, job: Job) -> dict[str, Any]:

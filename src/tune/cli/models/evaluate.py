@@ -1,4 +1,4 @@
-"""`tune evaluate`: the test part of a finished run, measured again as it is, or under attack.
+"""`tune evaluate`: a finished run measured again: its test part as it is or under attack, or as `otherwise` says.
 
 Torch is imported after everything that can be checked without it has been.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tune.cli.arguments import parser_of
+from tune.cli.models.otherwise import add_flags, is_otherwise, otherwise
 from tune.config.across import attack as across
 from tune.config.signature.annotations import type_of
 from tune.config.signature.source import Found, find, signature
@@ -24,8 +25,10 @@ _KEYS = ("attack", "eps", "steps", "rows", "teacher")
 
 
 def evaluate(words: list[str]) -> int:
-    """`tune evaluate RUN [--attack NAME]`. Returns the exit code."""
-    parser = parser_of("evaluate", "Measure the test part of a finished run again.", "allow", "output")
+    """`tune evaluate RUN [data=OPTION …] [--attack NAME | --tta …]`. Returns the exit code."""
+    parser = parser_of(
+        "evaluate", "Measure a finished run again, on its test part or on other data.", "allow", "output"
+    )
     parser.add_argument("run", help="run folder, start of its id, SWEEP#NUMBER, or latest")
     parser.add_argument(
         "--attack", metavar="NAME", help="fgsm, pgd (of the run itself), teacher (of the public network)"
@@ -35,10 +38,14 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--rows", metavar="N", help="test rows that are attacked, of each class its share (all)")
     parser.add_argument("--teacher", metavar="WEIGHTS", help="of the public network (those that the run started from)")
     parser.add_argument("--pictures", action="store_true", help="draw its surest mistakes, for tune report: pictures/")
-    asked = parser.parse_args(words)
+    add_flags(parser)
+    asked = parser.parse_intermixed_args(words)
     node = _node(asked)
     run_dir = find_run(asked.run, asked.output)
-    from tune.train.finished.again import measure_again, read_config, stand_up
+    if is_otherwise(asked):
+        return otherwise(asked, run_dir, list(node))
+    from tune.train.finished.again import measure_again, stand_up
+    from tune.train.finished.config import read_config
 
     config = read_config(run_dir, asked.allow)
     if problems := [Problem(_flag(key), text) for key, text in across.node_problems(node, config)]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tune.cli.arguments import parser_of, say
+from tune.cli.arguments import parser_of
 from tune.cli.results.text import aligned, value
 from tune.errors import ConfigError, Problem
 from tune.evaluate.mcnemar import holm
@@ -16,6 +16,7 @@ from tune.report.compare.keys import differing, flat, in_words
 from tune.report.compare.pair import Flip, Pair, Side, read_side
 from tune.report.compare.pair import compare as compare_pair
 from tune.run_dir import find_run
+from tune.talk import say
 from tune.train.sweep.ledger import deciding
 
 _METHODS = {"exact": "exact binomial", "chi2": "chi² with continuity correction"}

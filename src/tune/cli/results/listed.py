@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tune.cli.arguments import parser_of, say
+from tune.cli.arguments import parser_of
 from tune.cli.results.text import aligned, span, value
 from tune.report.runs.collect import DEAD, Entry, Sweep, collect
+from tune.talk import say
 from tune.train.objective import is_better
 
 WHAT = ("runs", "cache")

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tune.cli.arguments import parser_of, say
+from tune.cli.arguments import parser_of
 from tune.cli.results.listed import counted
 from tune.cli.results.progress import Progress, progress
 from tune.cli.results.text import span, value
 from tune.cli.results.top import rows_of
 from tune.report.runs.collect import DEAD, Entry, Sweep, collect, find_sweep, read_entry
 from tune.run_dir import find_run, shown
+from tune.talk import say
 from tune.train.objective import is_better
 from tune.train.sweep.ledger import is_held
 from tune.train.sweep.lines import failure

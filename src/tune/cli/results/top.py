@@ -8,13 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tune.cli.arguments import parser_of, say
+from tune.cli.arguments import parser_of
 from tune.cli.ensemble import shown_metrics
 from tune.cli.results.listed import counted
 from tune.config.habits import nearest
 from tune.errors import ConfigError, Problem
 from tune.report.runs.collect import Entry, Sweep, collect, find_sweep
 from tune.run_dir import run_id, shown
+from tune.talk import say
 from tune.train.objective import is_maximized
 from tune.train.sweep.leaderboard import Line, Row, is_repeat, ranked, table
 

@@ -88,7 +88,7 @@ class Folder(Reader):
     def _read_splits(self, root: Path, top: _Scan, splits: dict[str, list[Path]], found: _Found) -> None:
         others = [path for path in top.folders if path.name.lower() not in _SPLIT_FOLDERS]
         for path in others:
-            if self._walk(path)[0]:
+            if self.walk(path)[0]:
                 found.problem(path, f"folder {path.name} stands beside train, so it is no class; move or rename it")
         found.refuse_loose(root, top)
         for split, paths in splits.items():
@@ -109,7 +109,7 @@ class Folder(Reader):
                 found.problem(root, f"one class only, {only.name}, with folders in it ({names}). Did you mean {only}?")
                 return
         for folder in scan.folders:
-            images, others = self._walk(folder)
+            images, others = self.walk(folder)
             found.others.update(others)
             if images:
                 found.names += [PurePath(path[prefix:]).as_posix() for path in images]
@@ -139,7 +139,7 @@ class Folder(Reader):
             raise DataError(Problem("data.root", f"cannot read {path}: {error.strerror}")) from error
         return scan
 
-    def _walk(self, folder: Path) -> tuple[list[str], Counter[str]]:
+    def walk(self, folder: Path) -> tuple[list[str], Counter[str]]:
         """Images at any depth, in the order of their paths, and other files by ending."""
         images: list[str] = []
         others: Counter[str] = Counter()

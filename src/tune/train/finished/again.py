@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
-from tune.config import gate
 from tune.data.loading.orders import tested_rows
 from tune.errors import ConfigError, Problem
 from tune.evaluate.metrics import tell
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.models.weights_file import load_weights
-from tune.run_dir import HIDDEN, read_json, run_id
+from tune.run_dir import read_json, run_id
 from tune.train.adapt.beside import with_source
 from tune.train.callbacks.loggers import quiet_lightning
 from tune.train.devices.trainer import build_trainer
@@ -30,26 +28,6 @@ from tune.train.record import common_facts
 
 _SEVERAL = ("devices", "strategy", "num_nodes", "accumulate_grad_batches")
 """Keys of a trainer that share the work out; what is measured does not depend on them."""
-
-
-def read_config(run_dir: Path, allow: list[str]) -> dict[str, Any]:
-    """The config of a finished run.
-
-    Raises:
-        ConfigError: if it is not done, is no run of its own, or its config names a module that is not allowed.
-    """
-    name, record = run_id(run_dir), read_json(run_dir / "run.json")
-    if (run_dir / "ensemble.json").is_file():
-        raise ConfigError(Problem(name, "is an ensemble; take one of its members"))
-    if record["status"] != "done":
-        raise ConfigError(Problem(name, f"is {record['status']}; only a run that is done can be measured"))
-    text = (run_dir / "config.yaml").read_text()
-    if HIDDEN in text:
-        raise ConfigError(Problem(name, f"config.yaml holds a secret that was not stored ({HIDDEN})"))
-    config = yaml.safe_load(text)
-    if problems := gate.problems(config, gate.allowed_by_user(allow)):
-        raise ConfigError(*problems)
-    return config
 
 
 def stand_up(run_dir: Path, config: dict[str, Any], evaluate: dict[str, Any]) -> tuple[Prepared, float | None]:

@@ -1,0 +1,1 @@
+"""A trained network for use elsewhere. A format more: what writes and runs it in `formats`, and a word in the verb."""
