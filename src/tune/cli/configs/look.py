@@ -5,6 +5,7 @@ Torch is imported for a curve (`--plot`) alone.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -21,65 +22,95 @@ if TYPE_CHECKING:
     from tune.config.compose import Composed
 
 
+ELSEWHERE = {"backbones": "configs.backbones"}
+"""What `tune ls` lists besides groups: a word, and the module below tune.cli whose `ls(tree, filter, as_json)` does."""
+
+
 def ls(words: list[str]) -> int:
-    """`tune ls [GROUP]`: what there is to choose from. Returns the exit code."""
-    parser = parser_of("ls", "List groups, their options, and experiments.", "configs")
-    parser.add_argument("group", nargs="?", default="", help="one group alone, or experiment")
+    """`tune ls [GROUP] [FILTER]`: what there is to choose from. Returns the exit code."""
+    about = "List groups, their options, experiments, and with backbones also the models of timm."
+    parser = parser_of("ls", about, "configs")
+    what = f"one group alone, experiments, {', '.join(ELSEWHERE)}; any other word is a filter of all groups"
+    parser.add_argument("group", nargs="?", default="", help=what)
+    parser.add_argument("filter", nargs="?", default="", help="what names or sentences must hold")
     asked = parser.parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
+    if asked.group in ELSEWHERE:
+        module = importlib.import_module(f"tune.cli.{ELSEWHERE[asked.group]}")
+        return module.ls(tree, asked.filter, as_json=asked.json)
+    group = {"experiments": "experiment"}.get(asked.group, asked.group)
     names = [*tree.groups(), "experiment"]
-    if asked.group and asked.group not in names:
-        close = nearest(asked.group, names)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names)}"
-        raise ConfigError(Problem(asked.group, f"is no group. {hint}", "command line"))
-    shown = [asked.group] if asked.group else names
-    sentences = {name: {option: tree.sentence(name, option) for option in tree.options(name)} for name in shown}
+    is_filter = bool(group) and group not in names and not asked.filter
+    shown = [group] if group in names else names
+    sentences = {name: matching(tree, name, group if is_filter else asked.filter) for name in shown}
+    if not any(sentences.values()) or (group and group not in names and not is_filter):
+        raise ConfigError(_nothing(group, asked.filter, [*names, *ELSEWHERE]))
     if asked.json:
-        print(json.dumps(sentences))
+        print(json.dumps({name: options for name, options in sentences.items() if options or not is_filter}))
         return 0
     default = tree.defaults()
     for name, options in sentences.items():
         width = max((len(option) for option in options), default=0)
-        if not asked.group:
+        if len(shown) > 1 and options:
             print(name)
         for option, sentence in options.items():
             print(f"  {option:<{width}} {'*' if default.get(name) == option else ' '} {sentence}".rstrip())
-        if not asked.group:
+        if len(shown) > 1 and options:
             print()
     print("* chosen by default. Choose another with GROUP=OPTION; a named run with experiment=NAME", file=sys.stderr)
     return 0
 
 
+def matching(tree: ConfigTree, group: str, text: str) -> dict[str, str]:
+    """Options of a group with their sentences; those that hold a text, in capitals or not."""
+    found = {option: tree.sentence(group, option) for option in tree.options(group)}
+    return {name: what for name, what in found.items() if text.lower() in f"{name} {what}".lower()}
+
+
+def _nothing(group: str, text: str, names: list[str]) -> Problem:
+    if group in names or group == "experiment":
+        return Problem(text, f"no option of {group} has this in its name or sentence", "command line")
+    close = nearest(group, names)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names)}"
+    return Problem(group, f"is no group, and nothing has it in its name or sentence. {hint}", "command line")
+
+
 def cat(words: list[str]) -> int:
-    """`tune cat [overrides]` prints a composed config, `tune cat GROUP OPTION` a file. Returns the exit code.
+    """`tune cat [EXPERIMENT] [overrides]` prints a composed config, `tune cat GROUP OPTION` a file. Returns the code.
 
     `--plot scheduler` draws the learning rate over the run instead.
     """
     parser = parser_of(
         "cat",
-        "Print the config that overrides give, or the file of one option (tune cat freeze mid).",
+        "Print the config that an experiment and overrides give, or the file of one option (tune cat freeze mid).",
         "configs",
     )
-    parser.add_argument("words", nargs="*", help="overrides, or GROUP OPTION")
+    parser.add_argument("words", nargs="*", help="an experiment, overrides, or GROUP OPTION")
+    parser.add_argument("--resolve", action="store_true", help="fill in every ${…}; without it they stand as written")
     parser.add_argument("--plot", choices=["scheduler"], help="draw the learning rate over the run instead")
     asked = parser.parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
-    if not asked.plot and asked.words and not any(_is_override(word) for word in asked.words):
-        print(_option_file(tree, asked.words).read_text(encoding="utf-8"), end="")
+    named = [word for word in asked.words if not is_override(word)]
+    if named and (len(named) > 1 or named[0] not in tree.experiments()):
+        file = _option_file(tree, named)
+        if asked.plot or named != asked.words:
+            raise ConfigError(Problem("/".join(named), "is a file; overrides go with an experiment", "command line"))
+        print(file.read_text(encoding="utf-8"), end="")
         return 0
     from tune.config.compose import compose
 
-    composed = compose(tree, asked.words)
+    composed = compose(tree, with_experiment(asked.words))
     if composed.problems:
         raise ConfigError(*composed.problems)
     if asked.plot:
         return _plot_scheduler(composed, tree, asked.json)
+    cfg = composed.cfg if asked.resolve else composed.unresolved
     if asked.json:
-        print(json.dumps(composed.cfg))
+        print(json.dumps(cfg))
     else:
         import yaml
 
-        print(yaml.safe_dump(composed.cfg, sort_keys=False, allow_unicode=True, width=120), end="")
+        print(yaml.safe_dump(cfg, sort_keys=False, allow_unicode=True, width=120), end="")
     return 0
 
 
@@ -127,8 +158,8 @@ def validate(words: list[str]) -> int:
     )
     parser.add_argument("words", nargs="*", help="experiments, files, or all; overrides go for each")
     asked = parser.parse_intermixed_args(words)
-    named = [word for word in asked.words if not _is_override(word)] or ["all"]
-    overrides = [word for word in asked.words if _is_override(word)]
+    named = [word for word in asked.words if not is_override(word)] or ["all"]
+    overrides = [word for word in asked.words if is_override(word)]
     problems: dict[Problem, None] = {}
     checked = []
     for tree, name, choice in _asked_for(named, asked.config_dir):
@@ -144,15 +175,21 @@ def validate(words: list[str]) -> int:
     return 0
 
 
-def _is_override(word: str) -> bool:
+def is_override(word: str) -> bool:
+    """Whether a word of a command line sets something, and names nothing."""
     return "=" in word or word.startswith(("+", "~"))
+
+
+def with_experiment(words: list[str]) -> list[str]:
+    """The same words, with the bare name of an experiment written as an override."""
+    return [word if is_override(word) else f"experiment={word}" for word in words]
 
 
 def _option_file(tree: ConfigTree, words: list[str]) -> Path:
     group, _, option = "/".join(words).partition("/")
     if not option:
         raise ConfigError(
-            Problem(group, f"is neither an override nor an option: tune cat {group} OPTION", "command line")
+            Problem(group, f"is no experiment, override or option: tune cat {group} OPTION", "command line")
         )
     return tree.file(group, option.removesuffix(".yaml"))
 
