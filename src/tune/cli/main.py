@@ -20,6 +20,7 @@ VERBS = {
     "next": ("results.next", "what the curves of a run say, and what to try next"),
     "ls": ("configs.look", "list groups, their options and experiments"),
     "cat": ("configs.look", "print a composed config"),
+    "init": ("configs.init", "make a folder with an experiment for photographs of your own"),
     "cp": ("configs.cp", "write an experiment of your own, made from another one"),
     "validate": ("configs.look", "check experiments without running them"),
     "explain": ("configs.explain", "where the value of a key comes from, and who reads it"),
@@ -29,6 +30,7 @@ VERBS = {
     "rank": ("before.rank", "compare backbones on your data before anything trains"),
     "ensemble": ("ensemble", "let finished runs decide together: average, vote, soup, stack"),
     "cache": ("cache", "what frozen networks said of images: ls, build, verify, rm"),
+    "completion": ("configs.completion", "make bash, zsh or fish complete verbs, flags, options and runs"),
 }
 
 USAGE = """tune: image transfer learning, written down as YAML

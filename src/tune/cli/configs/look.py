@@ -9,7 +9,7 @@ import importlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,14 +37,14 @@ def ls(words: list[str]) -> int:
     tree = ConfigTree.find(asked.config_dir)
     if asked.group in ELSEWHERE:
         module = importlib.import_module(f"tune.cli.{ELSEWHERE[asked.group]}")
-        return module.ls(tree, asked.filter, as_json=asked.json)
-    group = {"experiments": "experiment"}.get(asked.group, asked.group)
+        return module.ls(tree, str(asked.filter), as_json=asked.json)
+    group, text = "experiment" if asked.group == "experiments" else str(asked.group), str(asked.filter)
     names = [*tree.groups(), "experiment"]
-    is_filter = bool(group) and group not in names and not asked.filter
+    is_filter = bool(group) and group not in names and not text
     shown = [group] if group in names else names
-    sentences = {name: matching(tree, name, group if is_filter else asked.filter) for name in shown}
+    sentences = {name: matching(tree, name, group if is_filter else text) for name in shown}
     if not any(sentences.values()) or (group and group not in names and not is_filter):
-        raise ConfigError(_nothing(group, asked.filter, [*names, *ELSEWHERE]))
+        raise ConfigError(_nothing(group, text, [*names, *ELSEWHERE]))
     if asked.json:
         print(json.dumps({name: options for name, options in sentences.items() if options or not is_filter}))
         return 0
@@ -157,13 +157,17 @@ def validate(words: list[str]) -> int:
         "allow",
     )
     parser.add_argument("words", nargs="*", help="experiments, files, or all; overrides go for each")
+    deep = "build every network without weights and data: layer names, shapes, whether head and loss fit"
+    parser.add_argument("--deep", action="store_true", help=deep)
     asked = parser.parse_intermixed_args(words)
     named = [word for word in asked.words if not is_override(word)] or ["all"]
     overrides = [word for word in asked.words if is_override(word)]
     problems: dict[Problem, None] = {}
-    checked = []
+    checked, deeper = [], _deeper() if asked.deep else None
     for tree, name, choice in _asked_for(named, asked.config_dir):
-        found = _problems(tree, [*choice, *overrides], asked.allow, is_option=not name.startswith("experiment="))
+        found = _problems(
+            tree, [*choice, *overrides], asked.allow, is_option=not name.startswith("experiment="), deeper=deeper
+        )
         checked.append(name)
         if not found and not asked.json:
             print(f"ok  {name}")
@@ -219,7 +223,25 @@ def _choice(group: str, option: str) -> list[str]:
     return [f"{group}={option}"] if group in ("experiment", "data") else ["data=synthetic", f"{group}={option}"]
 
 
-def _problems(tree: ConfigTree, words: list[str], allow: list[str], *, is_option: bool) -> list[Problem]:
+Deeper = Callable[["Composed"], list[Problem]]
+
+
+def _deeper() -> Deeper:
+    """Looks for what only the network tells; torch is imported here."""
+    from tune.train.doctor.shapes import Fitting
+
+    fitting = Fitting()
+
+    def look(run: Composed) -> list[Problem]:
+        found = [(each.origin, problem) for each in run.stages or [run] for problem in fitting.problems(each.cfg)]
+        return [Problem(each.key, each.text, each.where or origin(each.key)) for origin, each in found]
+
+    return look
+
+
+def _problems(
+    tree: ConfigTree, words: list[str], allow: list[str], *, is_option: bool, deeper: Deeper | None
+) -> list[Problem]:
     """Problems of one run or sweep; an option may leave a value to the user, as backbone=timm does with the name."""
     from tune.config.check import NEEDS, check
     from tune.config.compose import compose, expand
@@ -230,4 +252,6 @@ def _problems(tree: ConfigTree, words: list[str], allow: list[str], *, is_option
     except ConfigError as error:
         return error.problems
     found = dict.fromkeys(problem for run in runs for problem in check(run, tree, allow))
+    if deeper is not None and not found:
+        found = dict.fromkeys(problem for run in runs for problem in deeper(run))
     return [problem for problem in found if not (is_option and problem.text.startswith(NEEDS))]

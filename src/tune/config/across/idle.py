@@ -25,7 +25,7 @@ FREEZE_PLAN = "tune.models.freeze.FreezePlan"
 def problems(composed: Composed) -> Iterator[Problem]:
     """Each such key, with the reason and what to do."""
     for key, why, switches in _idle(composed.cfg):
-        if _value(composed.cfg, key) and _is_asked_for(composed, key, switches):
+        if _value(composed.cfg, key) and is_asked_for(composed, key, switches):
             yield Problem(key, f"has no effect: {why}", composed.origin(key))
 
 
@@ -42,7 +42,7 @@ def of_sweeps(composed: Composed) -> list[str]:
     """Lines about what somebody asked for that a run on its own does not read."""
     found = []
     for key in ("sweep.jobs", "sweep.fuse"):
-        if _is_asked_for(composed, key, ()):
+        if is_asked_for(composed, key):
             found.append(f"note: {key} ({composed.origin(key)}) has no effect on a run on its own; a sweep reads it")
     return found
 
@@ -102,8 +102,14 @@ def _takes(node: Any, name: str) -> bool:
     return not isinstance(found, Found) or name in signature(found).parameters
 
 
-def _is_asked_for(composed: Composed, key: str, switches: tuple[str, ...]) -> bool:
-    """Whether the command line sets a key, or an experiment does and nobody has decided otherwise since."""
+def is_asked_for(composed: Composed, key: str, switches: tuple[str, ...] = ()) -> bool:
+    """Whether the command line sets a key, or an experiment does and nobody has decided otherwise since.
+
+    Args:
+        composed: the run.
+        key: dotted.
+        switches: other keys that decide whether it is read.
+    """
     varied = {_target(word) for word in composed.swept}
     if key in varied or varied & set(switches):
         return False

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tune.config import files, overrides
+from tune.config.across.idle import is_asked_for
 from tune.config.compose import Composed, compose, expand
 from tune.config.overrides import Change
 from tune.config.tree import ConfigTree
@@ -71,9 +72,13 @@ def full(composed: Composed, tree: ConfigTree, base: str, words: list[str]) -> s
     choices = {group: option for group, option in composed.choices.items() if group != "experiment"}
     choices = dict(sorted(choices.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
     added = {group for group in choices if group not in order and not _is_inner(group, composed, tree)}
-    content = {key: value for key, value in deepcopy(composed.unresolved).items() if key not in order}
-    content |= {key: composed.unresolved[key] for key in order if composed.unresolved.get(key)}
-    del content["name"]
+    whole, varied = deepcopy(composed.unresolved), _varied(composed)
+    for group in choices:
+        _node(whole, group.partition("@")[2] or group).pop("_target_", None)  # the option says it
+    content = {key: value for key, value in whole.items() if key not in [*order, "name"]}
+    for group in order:
+        node = _own(composed, group, whole[group]) if group in varied else whole[group]
+        content |= {group: node} if node else {}
     if composed.stages:
         content["stages"] = _stages(composed)
     params, cases = _kept_of_sweep(composed, {change.target for change in changes})
@@ -146,6 +151,27 @@ def _entries(choices: dict[str, str], added: set[str]) -> list[dict[str, str]]:
     return new + [{f"override /{group}": option} for group, option in choices.items() if group not in added]
 
 
+def _varied(composed: Composed) -> set[str]:
+    """Groups that a sweep or a stage chooses from. What an option says must not stay behind when another is chosen."""
+    cases, stages = _of_sweep(composed, "cases").values(), _stages(composed)
+    words = [*_of_sweep(composed, "params"), *(word for some in [*cases, *stages] for word in some)]
+    return {str(word).lstrip("+").partition("=")[0] for word in words}
+
+
+def _own(composed: Composed, key: str, node: Any) -> Any:
+    """Of a node what no option says: what an experiment or the command line sets."""
+    if isinstance(node, dict):
+        inner = {name: _own(composed, f"{key}.{name}", value) for name, value in node.items()}
+        return {name: value for name, value in inner.items() if value is not None} or None
+    return node if is_asked_for(composed, key) else None
+
+
+def _node(cfg: Any, key: str) -> dict[str, Any]:
+    for part in key.split("."):
+        cfg = cfg.get(part) if isinstance(cfg, dict) else None
+    return cfg if isinstance(cfg, dict) else {}
+
+
 def _whole(change: Change, cfg: dict[str, Any]) -> tuple[tuple[str, ...], Any]:
     """Keys and value of a change; where it is about an item of a list, the whole list: a file merges no items."""
     keys, node = tuple(change.key.split(".")), cfg
@@ -178,7 +204,7 @@ def _kept_of_sweep(composed: Composed, given: set[str]) -> tuple[dict[str, Any],
 
 
 def _stages(composed: Composed) -> list[list[str]]:
-    return [list(stage["words"]) for stage in composed.cfg["stages"]]
+    return [list(stage["words"]) for stage in composed.cfg["stages"] or []]
 
 
 def _text(sentence: str, defaults: list[Any], content: dict[str, Any]) -> str:
