@@ -52,6 +52,31 @@ def test_ls_as_json_is_groups_of_options_of_sentences(capsys):
     assert set(json.loads(capsys.readouterr().out)["experiment"]) == set(ConfigTree().experiments())
 
 
+def test_ls_filters_by_name_and_sentence_in_one_group_or_all(capsys):
+    assert ls(["experiments", "ELPV", "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)["experiment"]
+    assert set(names) >= {"elpv/mid", "elpv/finetune"}
+    assert not any("elpv" not in f"{name} {what}".lower() for name, what in names.items())
+    assert ls(["smoothing", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["regularize"]) == {"label_smoothing", "standard"}  # the second says it in its sentence
+    assert ls(["freeze", "mid"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["mid"]
+    assert "no option of freeze" in problems_of(ls, "freeze", "nothing like it")[0].text
+
+
+def test_ls_backbones_lists_options_and_models_of_timm_by_a_filter(capsys):
+    from tune.config.names import timm_models
+
+    assert ls(["backbones", "resnet5", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["backbone"]) == ["resnet50"]
+    assert told["timm"] == sorted(name for name in timm_models() if "resnet5" in name)
+    assert ls(["backbones", "resnet5"]) == 0
+    assert {"resnet50d", "wide_resnet50_2"} <= set(capsys.readouterr().out.split())
+    assert "in its name" in problems_of(ls, "backbones", "nothing like it")[0].text
+
+
 def test_ls_of_no_group_names_the_nearest():
     assert "Did you mean optimizer?" in problems_of(ls, "optimiser")[0].text
 
@@ -75,6 +100,14 @@ def test_cat_refuses_what_cannot_be_composed():
     assert "Did you mean quickstart?" in problems_of(cat, "experiment=quikstart")[0].text
     assert "there is no midd" in problems_of(cat, "freeze", "midd")[0].text
     assert "tune cat freeze OPTION" in problems_of(cat, "freeze")[0].text
+    assert "overrides go with an experiment" in problems_of(cat, "freeze", "mid", "lr=1")[0].text
+
+
+def test_cat_takes_the_bare_name_of_an_experiment(capsys):
+    assert cat(["elpv/mid", "lr=0.5"]) == cat(["+experiment=elpv/mid", "lr=0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+    assert yaml.safe_load(shown[: len(shown) // 2])["freeze"]["backbone_lr"] == 0.1
 
 
 def test_validate_all_checks_everything_that_is_shipped(capsys):
@@ -115,7 +148,18 @@ def test_validate_says_what_is_not_there(tmp_path):
     assert "lies in no config folder" in problems_of(validate, str(mine(tmp_path, "lr: 1\n", "loose.yaml")))[0].text
 
 
-@pytest.mark.parametrize("words", [["ls"], ["cat", "+experiment=quickstart"], ["validate", "quickstart"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ls", "backbones", "resnet5"],
+        ["cat", "quickstart"],
+        ["validate", "quickstart"],
+        ["explain", "lr", "+experiment=quickstart"],
+        ["cp", "quickstart", "mine", "--full"],
+        ["init", "mine"],
+        ["completion", "--for", "tune run backbone=res"],
+    ],
+)
 def test_looking_at_configs_never_imports_torch(words):
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "tune", *words], capture_output=True, text=True, check=True

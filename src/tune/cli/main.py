@@ -26,7 +26,10 @@ VERBS = {
     "report": ("results.report", "a page about runs and sweeps: curves, mistakes, calibration, leaderboard"),
     "ls": ("configs.look", "list groups, their options and experiments"),
     "cat": ("configs.look", "print a composed config"),
+    "init": ("configs.init", "make a folder with an experiment for photographs of your own"),
+    "cp": ("configs.cp", "write an experiment of your own, made from another one"),
     "validate": ("configs.look", "check experiments without running them"),
+    "explain": ("configs.explain", "where the value of a key comes from, and who reads it"),
     "doctor": ("before.doctor", "look for what is wrong with a run before it starts"),
     "lr-find": ("before.find", "look for the learning rate, before anything trains"),
     "batch-find": ("before.find", "look for the largest batch that fits"),
@@ -35,6 +38,7 @@ VERBS = {
     "rm": ("results.rm", "remove runs and sweeps, or their checkpoints"),
     "ensemble": ("ensemble", "let finished runs decide together: average, vote, soup, stack"),
     "cache": ("cache", "what frozen networks said of images: ls, build, verify, rm"),
+    "completion": ("configs.completion", "make bash, zsh or fish complete verbs, flags, options and runs"),
 }
 
 USAGE = """tune: image transfer learning, written down as YAML

@@ -17,6 +17,7 @@ from tune.cli.chain import folder_of, prepared_parts, refuse_changes, runs_of
 from tune.cli.results.next import verdict_of
 from tune.config import gate
 from tune.config.across.domains import closes_source
+from tune.config.across.idle import of_sweeps
 from tune.config.across.latest import pin_latest
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
@@ -48,6 +49,8 @@ def run(words: list[str]) -> int:
     if is_sweep:
         return _sweep(asked, composed, fingerprints)
     refuse_lone_members([composed[0].cfg])
+    for line in of_sweeps(composed[0]):
+        say(line)
     if flag := next((name for name in ("jobs", "time_limit", "retry_failed", "fail_fast") if getattr(asked, name)), ""):
         raise ConfigError(f"--{flag.replace('_', '-')}: is for sweeps: tune run -m …")
     if word := next((word for word in asked.overrides if word.startswith("sweep.keep=")), ""):

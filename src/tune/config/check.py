@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune.config import files, gate, names, schema
-from tune.config.across import attack, domains, fitted, rate, stages
+from tune.config.across import attack, domains, fitted, idle, rate, stages
 from tune.config.across.tasks import task_objectives, task_problems
 from tune.config.compose import Composed
 from tune.config.habits import PREFIXES, suggest
@@ -39,11 +39,17 @@ def check(composed: Composed, tree: ConfigTree, allow: Iterable[str] = ()) -> li
         ConfigError: if what the user allowed makes no sense.
     """
     if composed.stages:
-        return stages.gathered(composed.problems, [check(stage, tree, allow) for stage in composed.stages])
+        before = [*composed.problems, *idle.overruled(composed)]
+        return stages.gathered(before, [check(stage, tree, allow) for stage in composed.stages])
     checker = _Checker(composed, tree, gate.allowed_by_user(allow))
     told = {problem.key for problem in composed.problems}  # what follows from such a problem is not said again
     rest = [problem for problem in checker.problems() if problem.key not in told]
     return list(dict.fromkeys([*composed.problems, *rest]))
+
+
+def unknown_key(composed: Composed, tree: ConfigTree, key: str) -> Problem:
+    """What to say of a key that nothing takes, with the nearest that something does."""
+    return _Checker(composed, tree, gate.allowed_by_user()).unknown(key)
 
 
 class _Checker:
@@ -71,6 +77,7 @@ class _Checker:
         for problem in [*domains.problems(cfg), *rate.problems(cfg)]:
             yield self.problem(problem.key, problem.text)
         yield from attack.problems(self.composed)
+        yield from idle.problems(self.composed)
         for key in [*self.run.parameters, *self.groups]:
             if key not in cfg:
                 yield self.problem(key, "cannot be left out; every run needs it")

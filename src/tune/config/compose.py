@@ -21,9 +21,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tune.config import complaints, grid, overrides, provenance
+from tune.config import complaints, grid, overrides
 from tune.config.across import repeats, stages
 from tune.config.overrides import Axis, Change
+from tune.config.provenance import Layers, Origin
 from tune.config.tree import ConfigTree
 from tune.errors import ConfigError, Problem
 
@@ -36,6 +37,7 @@ class Composed:
 
     Args:
         cfg: the whole config, plain and resolved.
+        unresolved: the same with every `${…}` as it was written.
         origin: who wrote a dotted key: "command line", FILE:LINE, or "" for nobody.
         overrides: the words that give this config again.
         swept: those of them that differ between the trials of a sweep.
@@ -47,13 +49,14 @@ class Composed:
     """
 
     cfg: dict[str, Any]
-    origin: Callable[[str], str]
+    origin: Origin
     overrides: list[str]
     choices: dict[str, str]
     swept: list[str] = field(default_factory=list)
     shadowed: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    unresolved: dict[str, Any] = field(default_factory=dict)
     stages: list[Composed] = field(default_factory=list)
 
     @property
@@ -72,7 +75,7 @@ class _Base:
     choices: dict[str, str]
     shadowed: list[str]
     has_interpolations: bool
-    origin: Callable[[str], str]
+    layers: Layers
     problems: list[Problem]
 
 
@@ -173,11 +176,12 @@ class _Composer:
                 wrong = overrides.apply(change, cfg)
                 if wrong is not None:
                     problems.append(wrong)
-        origin = provenance.with_changes(changes, base.origin)
-        if base.has_interpolations or any("${" in word for word in words):
-            problems += _resolved(cfg, origin)
         if cfg.get("name") is None:
             cfg["name"] = base.choices.get("experiment", "run").replace("/", "-")
+        origin, unresolved = Origin(base.layers, changes), cfg
+        if base.has_interpolations or any("${" in word for word in words):
+            unresolved = deepcopy(cfg)
+            problems += _resolved(cfg, origin)
         composed = Composed(
             cfg=cfg,
             origin=origin,
@@ -186,6 +190,7 @@ class _Composer:
             swept=swept,
             shadowed=base.shadowed,
             problems=problems,
+            unresolved=unresolved,
             missing=missing | {problem.key for problem in base.problems},
         )
         stages.compose_stages(composed, changes, self.tree, self.run)
@@ -220,7 +225,7 @@ class _Composer:
                 instead.append(word)
                 continue
             base.problems = problems
-            base.origin = provenance.of_files(self.tree, (*choices, *instead))
+            base.layers = Layers(self.tree, (*choices, *instead))
             return base
 
 
@@ -249,7 +254,7 @@ def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
         choices={group: option for group, option in picked.items() if option != "None"},
         shadowed=shadowed,
         has_interpolations="${" in str(cfg),
-        origin=str,
+        layers=Layers(tree, choices),
         problems=[],
     )
 

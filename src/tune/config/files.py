@@ -69,6 +69,8 @@ _Loader.yaml_implicit_resolvers = {
     for first, forms in _SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+RESOLVERS = _Loader.yaml_implicit_resolvers
+"""By which a plain word is read as a number, a truth value or text."""
 
 _cache: dict[Path, tuple[tuple[int, int], ConfigFile]] = {}
 

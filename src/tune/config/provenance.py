@@ -2,66 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from tune.config import files
 from tune.config.overrides import Change
 from tune.config.tree import ConfigTree
 
 
-def of_files(tree: ConfigTree, choices: tuple[str, ...]) -> Callable[[str], str]:
-    """A function from a dotted key to FILE:LINE, "" for a key that no file sets.
+@dataclass(frozen=True)
+class Written:
+    """What one place says of a key.
 
-    Follows Hydra's own defaults list; nothing is looked up before the first question.
+    Args:
+        value: the value, or the option of a group; may hold `${…}`.
+        where: "command line", or FILE:LINE.
     """
 
-    @cache
-    def layers() -> list[tuple[tuple[str, ...], files.ConfigFile]]:
-        """Package and file of everything that was merged, the strongest first."""
-        from hydra.core.global_hydra import GlobalHydra
-        from hydra.types import RunMode
-
-        with tree.active():
-            loader = GlobalHydra.instance().config_loader()
-            found = loader.compute_defaults_list("run", list(choices), RunMode.RUN).defaults
-        merged = []
-        for entry in reversed(found):
-            path = str(entry.config_path)
-            if not path.startswith("hydra/"):
-                file = files.read(tree.file(*_group_and_option(path)))
-                merged.append((tuple(part for part in (entry.package or "").split(".") if part), file))
-        return merged
-
-    @cache
-    def origin(key: str) -> str:
-        keys = tuple(key.replace("/", ".").split("."))
-        for package, file in layers():
-            inside = keys[len(package) :]
-            if keys[: len(package)] == package and inside and inside in file.lines:
-                return file.where(*inside)
-        for _, file in layers():
-            line = _chosen(file, key)
-            if line:
-                return line
-        return ""
-
-    return origin
+    value: Any
+    where: str
 
 
-def with_changes(changes: list[Change], below: Callable[[str], str]) -> Callable[[str], str]:
-    """The same, with the command line's changes on top."""
+class Origin:
+    """Who wrote a key: called with a dotted key it says "command line", FILE:LINE, or "" for nobody.
 
-    def origin(key: str) -> str:
+    Args:
+        below: the files.
+        changes: of the command line; they stand on top.
+    """
+
+    def __init__(self, below: Layers, changes: Sequence[Change]) -> None:
+        self.below, self.changes = below, tuple(changes)
+
+    def __call__(self, key: str) -> str:
         dotted = key.replace("/", ".")
-        for change in reversed(changes):
+        for change in reversed(self.changes):
             if dotted == change.target or (dotted.startswith(f"{change.target}.") and not change.is_choice):
                 return change.where
             if isinstance(change.value, dict) and change.target.startswith(f"{dotted}."):
                 return change.where
-        return below(key)
+        return self.below.where(dotted)
 
-    return origin
+    def written(self, key: str) -> list[Written]:
+        """Every place that says something of a key, the strongest first; what lies below a mapping is not merged."""
+        keys, found = tuple(key.split(".")), []
+        for data, inside, where in self._places(keys):
+            value, left = _descend(data, inside)
+            if not left:
+                found.append(Written(value, where))
+            elif not isinstance(value, dict):
+                break  # a list or a number stands there, and takes the place of whatever is below
+        return found
+
+    def _places(self, keys: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...], str]]:
+        """What may hold a key, the strongest first: content, the keys inside it, and where it stands."""
+        for change in reversed(self.changes):
+            target = tuple(change.target.split("."))
+            if not change.is_choice and keys[: len(target)] == target:
+                yield change.value, keys[len(target) :], change.where
+        for package, file in self.below.merged:
+            inside = keys[len(package) :]
+            if keys[: len(package)] == package and inside:
+                yield file.data, inside, file.where(*inside)
+
+    def chosen(self, group: str, option: str) -> list[Written]:
+        """Every place that chooses from a group, those that chose `option` first."""
+        found = [
+            Written(str(change.value).removesuffix(".yaml"), change.where)
+            for change in reversed(self.changes)
+            if change.is_choice and change.key == group
+        ]
+        for _, file in self.below.merged:
+            for number, name, value in _defaults(file):
+                if name == group:
+                    found.append(Written(value, file.where("defaults", str(number))))
+        return sorted(found, key=lambda each: each.value != option)
+
+
+class Layers:
+    """The files that a config was composed of, by Hydra's own defaults list; none is read before the first question.
+
+    Args:
+        tree: where they lie.
+        choices: the choices of groups that Hydra was given.
+    """
+
+    def __init__(self, tree: ConfigTree, choices: tuple[str, ...]) -> None:
+        self.tree, self.choices = tree, choices
+        self._known: dict[str, str] = {}
+
+    def where(self, dotted: str) -> str:
+        """FILE:LINE that sets a key or chooses from a group, "" if there is none."""
+        if dotted not in self._known:
+            keys = tuple(dotted.split("."))
+            found = [_set(file, package, keys) for package, file in self.merged]
+            found += [_chosen(file, dotted) for _, file in self.merged]
+            self._known[dotted] = next(filter(None, found), "")
+        return self._known[dotted]
+
+    @cached_property
+    def merged(self) -> list[tuple[tuple[str, ...], files.ConfigFile]]:
+        """Package and file of each, the strongest first."""
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.types import RunMode
+
+        with self.tree.active():
+            loader = GlobalHydra.instance().config_loader()
+            found = loader.compute_defaults_list("run", list(self.choices), RunMode.RUN).defaults
+        merged = []
+        for entry in reversed(found):
+            path = str(entry.config_path)
+            if not path.startswith("hydra/"):
+                file = files.read(self.tree.file(*_group_and_option(path)))
+                merged.append((tuple(part for part in (entry.package or "").split(".") if part), file))
+        return merged
 
 
 def place(tree: ConfigTree, config_path: str, group: str = "", option: str = "") -> str:
@@ -75,13 +131,36 @@ def _group_and_option(config_path: str) -> tuple[str, str]:
     return group, option
 
 
+def _set(file: files.ConfigFile, package: tuple[str, ...], keys: tuple[str, ...]) -> str:
+    """The line that sets a key, "" if the file has none."""
+    inside = keys[len(package) :]
+    is_there = keys[: len(package)] == package and inside and inside in file.lines
+    return file.where(*inside) if is_there else ""
+
+
 def _chosen(file: files.ConfigFile, group: str, option: str = "") -> str:
     """The line of a file's defaults list that chooses from a group (and that option, if one is given)."""
+    for number, name, value in _defaults(file):
+        is_group = name in (group, option) or name.partition("@")[0] == group
+        if group and is_group and option in ("", value):
+            return file.where("defaults", str(number))
+    return ""
+
+
+def _defaults(file: files.ConfigFile) -> Iterator[tuple[int, str, str]]:
+    """Number, group and option of each entry of a defaults list; of a plain name, that name twice."""
     defaults = file.data.get("defaults")
     for number, entry in enumerate(defaults if isinstance(defaults, list) else []):
         word, value = next(iter(entry.items())) if isinstance(entry, dict) and entry else (str(entry), str(entry))
-        name = str(word).split(" ")[-1].lstrip("/")
-        is_group = name in (group, option) or name.partition("@")[0] == group
-        if group and is_group and option in ("", str(value)):
-            return file.where("defaults", str(number))
-    return ""
+        yield number, str(word).split(" ")[-1].lstrip("/"), str(value)
+
+
+def _descend(value: Any, keys: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """As far below a value as its keys go, and the keys that are left."""
+    for number, key in enumerate(keys):
+        items = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+        inner = {str(name): item for name, item in items.items()}
+        if key not in inner:
+            return value, keys[number:]
+        value = inner[key]
+    return value, ()

@@ -57,6 +57,21 @@ def check(table: Table, split: Split) -> list[Problem]:
     return _check_given(table, plan) or _check_sizes(table, split, plan) or _check_limit(table, split, plan)
 
 
+def unread(table: Table, split: Split) -> list[Problem]:
+    """Keys of a split that the parts which the data give leave nothing to do for."""
+    plan, usual = Plan.of(table, split), type(split)
+    problems = [
+        Problem(f"data.split.{part}", f"has no effect: the data say themselves which rows are {part}. Leave it out")
+        for part in ("test", "val")
+        if (plan.given == part).any() and getattr(split, part) != getattr(usual, part)
+    ]
+    if not plan.cut:
+        keys = {"stratify": split.stratify, "group": split.group, "blocks": split.blocks}
+        text = "has no effect: the data give every part, nothing is cut. Leave it out"
+        problems += [Problem(f"data.split.{key}", text) for key, value in keys.items() if value is not None]
+    return problems
+
+
 def _check_keys(table: Table, split: Split) -> list[Problem]:
     problems = []
     known = table.column_names()

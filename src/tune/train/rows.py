@@ -11,6 +11,7 @@ from tune.data.domains.join import check_sides, split_sides
 from tune.data.domains.side import separate_sides
 from tune.data.options import separate
 from tune.data.readers.domains import Domains
+from tune.data.split_plan import unread
 from tune.data.splits import Parts, check, split_rows
 from tune.data.table import Table
 from tune.data.tasks.columns import given_parts, unlearnable, with_tasks
@@ -78,10 +79,13 @@ def _read_sides(node: dict[str, Any]) -> tuple[Table, Divide]:
 
 def judge(cfg: dict[str, Any]) -> tuple[list[Problem], str]:
     """Problems of the data of a run, and the fingerprint of its rows where there are none."""
+    node = data_node(cfg)
     try:
-        table, _ = read_rows(data_node(cfg))
+        table, _ = read_rows(node)
     except DataError as error:
         return error.problems, ""
     except TuneError as error:
         return [Problem("data", str(error))], ""
+    if not is_domains(node) and (problems := unread(table, separate(node)[0].split)):
+        return problems, ""
     return [], table.fingerprint()

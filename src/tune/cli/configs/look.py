@@ -5,9 +5,10 @@ Torch is imported for a curve (`--plot`) alone.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,67 +23,97 @@ if TYPE_CHECKING:
     from tune.config.compose import Composed
 
 
+ELSEWHERE = {"backbones": "configs.backbones"}
+"""What `tune ls` lists besides groups: a word, and the module below tune.cli whose `ls(tree, filter, as_json)` does."""
+
+
 def ls(words: list[str]) -> int:
-    """`tune ls [GROUP]`: what there is to choose from. Returns the exit code."""
+    """`tune ls [GROUP] [FILTER]`: what there is to choose from. Returns the exit code."""
     if listed.is_about_results(words):
         return listed.ls(words)
-    parser = parser_of("ls", "List groups, their options, and experiments.", "configs")
-    parser.add_argument("group", nargs="?", default="", help="one group alone, experiment, runs or cache")
+    about = "List groups, their options, experiments, and with backbones also the models of timm; runs, cache."
+    parser = parser_of("ls", about, "configs")
+    what = f"one group alone, experiments, {', '.join(ELSEWHERE)}, runs, cache; any other word filters all groups"
+    parser.add_argument("group", nargs="?", default="", help=what)
+    parser.add_argument("filter", nargs="?", default="", help="what names or sentences must hold")
     asked = parser.parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
+    if asked.group in ELSEWHERE:
+        module = importlib.import_module(f"tune.cli.{ELSEWHERE[asked.group]}")
+        return module.ls(tree, str(asked.filter), as_json=asked.json)
+    group, text = "experiment" if asked.group == "experiments" else str(asked.group), str(asked.filter)
     names = [*tree.groups(), "experiment"]
-    if asked.group and asked.group not in names:
-        close = nearest(asked.group, names)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names)}"
-        raise ConfigError(Problem(asked.group, f"is no group. {hint}", "command line"))
-    shown = [asked.group] if asked.group else names
-    sentences = {name: {option: tree.sentence(name, option) for option in tree.options(name)} for name in shown}
+    is_filter = bool(group) and group not in names and not text
+    shown = [group] if group in names else names
+    sentences = {name: matching(tree, name, group if is_filter else text) for name in shown}
+    if not any(sentences.values()) or (group and group not in names and not is_filter):
+        raise ConfigError(_nothing(group, text, [*names, *ELSEWHERE]))
     if asked.json:
-        print(json.dumps(sentences))
+        print(json.dumps({name: options for name, options in sentences.items() if options or not is_filter}))
         return 0
     default = tree.defaults()
     for name, options in sentences.items():
         width = max((len(option) for option in options), default=0)
-        if not asked.group:
+        if len(shown) > 1 and options:
             print(name)
         for option, sentence in options.items():
             print(f"  {option:<{width}} {'*' if default.get(name) == option else ' '} {sentence}".rstrip())
-        if not asked.group:
+        if len(shown) > 1 and options:
             print()
     say("* chosen by default. Choose another with GROUP=OPTION; a named run with experiment=NAME")
     return 0
 
 
+def matching(tree: ConfigTree, group: str, text: str) -> dict[str, str]:
+    """Options of a group with their sentences; those that hold a text, in capitals or not."""
+    found = {option: tree.sentence(group, option) for option in tree.options(group)}
+    return {name: what for name, what in found.items() if text.lower() in f"{name} {what}".lower()}
+
+
+def _nothing(group: str, text: str, names: list[str]) -> Problem:
+    if group in names or group == "experiment":
+        return Problem(text, f"no option of {group} has this in its name or sentence", "command line")
+    close = nearest(group, names)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names)}"
+    return Problem(group, f"is no group, and nothing has it in its name or sentence. {hint}", "command line")
+
+
 def cat(words: list[str]) -> int:
-    """`tune cat [overrides]` prints a composed config, `tune cat GROUP OPTION` a file. Returns the exit code.
+    """`tune cat [EXPERIMENT] [overrides]` prints a composed config, `tune cat GROUP OPTION` a file. Returns the code.
 
     `--plot scheduler` draws the learning rate over the run instead.
     """
     parser = parser_of(
         "cat",
-        "Print the config that overrides give, or the file of one option (tune cat freeze mid).",
+        "Print the config that an experiment and overrides give, or the file of one option (tune cat freeze mid).",
         "configs",
     )
-    parser.add_argument("words", nargs="*", help="overrides, or GROUP OPTION")
+    parser.add_argument("words", nargs="*", help="an experiment, overrides, or GROUP OPTION")
+    parser.add_argument("--resolve", action="store_true", help="fill in every ${…}; without it they stand as written")
     parser.add_argument("--plot", choices=["scheduler"], help="draw the learning rate over the run instead")
     asked = parser.parse_intermixed_args(words)
     tree = ConfigTree.find(asked.config_dir)
-    if not asked.plot and asked.words and not any(_is_override(word) for word in asked.words):
-        print(_option_file(tree, asked.words).read_text(encoding="utf-8"), end="")
+    named = [word for word in asked.words if not is_override(word)]
+    if named and (len(named) > 1 or named[0] not in tree.experiments()):
+        file = _option_file(tree, named)
+        if asked.plot or named != asked.words:
+            raise ConfigError(Problem("/".join(named), "is a file; overrides go with an experiment", "command line"))
+        print(file.read_text(encoding="utf-8"), end="")
         return 0
     from tune.config.compose import compose
 
-    composed = compose(tree, asked.words)
+    composed = compose(tree, with_experiment(asked.words))
     if composed.problems:
         raise ConfigError(*composed.problems)
     if asked.plot:
         return _plot_scheduler(composed, tree, asked.json)
+    cfg = composed.cfg if asked.resolve else composed.unresolved
     if asked.json:
-        print(json.dumps(composed.cfg))
+        print(json.dumps(cfg))
     else:
         import yaml
 
-        print(yaml.safe_dump(composed.cfg, sort_keys=False, allow_unicode=True, width=120), end="")
+        print(yaml.safe_dump(cfg, sort_keys=False, allow_unicode=True, width=120), end="")
     return 0
 
 
@@ -129,13 +160,17 @@ def validate(words: list[str]) -> int:
         "allow",
     )
     parser.add_argument("words", nargs="*", help="experiments, files, or all; overrides go for each")
+    deep = "build every network without weights and data: layer names, shapes, whether head and loss fit"
+    parser.add_argument("--deep", action="store_true", help=deep)
     asked = parser.parse_intermixed_args(words)
-    named = [word for word in asked.words if not _is_override(word)] or ["all"]
-    overrides = [word for word in asked.words if _is_override(word)]
+    named = [word for word in asked.words if not is_override(word)] or ["all"]
+    overrides = [word for word in asked.words if is_override(word)]
     problems: dict[Problem, None] = {}
-    checked = []
+    checked, deeper = [], _deeper() if asked.deep else None
     for tree, name, choice in _asked_for(named, asked.config_dir):
-        found = _problems(tree, [*choice, *overrides], asked.allow, is_option=not name.startswith("experiment="))
+        found = _problems(
+            tree, [*choice, *overrides], asked.allow, is_option=not name.startswith("experiment="), deeper=deeper
+        )
         checked.append(name)
         if not found and not asked.json:
             print(f"ok  {name}")
@@ -147,15 +182,21 @@ def validate(words: list[str]) -> int:
     return 0
 
 
-def _is_override(word: str) -> bool:
+def is_override(word: str) -> bool:
+    """Whether a word of a command line sets something, and names nothing."""
     return "=" in word or word.startswith(("+", "~"))
+
+
+def with_experiment(words: list[str]) -> list[str]:
+    """The same words, with the bare name of an experiment written as an override."""
+    return [word if is_override(word) else f"experiment={word}" for word in words]
 
 
 def _option_file(tree: ConfigTree, words: list[str]) -> Path:
     group, _, option = "/".join(words).partition("/")
     if not option:
         raise ConfigError(
-            Problem(group, f"is neither an override nor an option: tune cat {group} OPTION", "command line")
+            Problem(group, f"is no experiment, override or option: tune cat {group} OPTION", "command line")
         )
     return tree.file(group, option.removesuffix(".yaml"))
 
@@ -185,7 +226,25 @@ def _choice(group: str, option: str) -> list[str]:
     return [f"{group}={option}"] if group in ("experiment", "data") else ["data=synthetic", f"{group}={option}"]
 
 
-def _problems(tree: ConfigTree, words: list[str], allow: list[str], *, is_option: bool) -> list[Problem]:
+Deeper = Callable[["Composed"], list[Problem]]
+
+
+def _deeper() -> Deeper:
+    """Looks for what only the network tells; torch is imported here."""
+    from tune.train.doctor.shapes import Fitting
+
+    fitting = Fitting()
+
+    def look(run: Composed) -> list[Problem]:
+        found = [(each.origin, problem) for each in run.stages or [run] for problem in fitting.problems(each.cfg)]
+        return [Problem(each.key, each.text, each.where or origin(each.key)) for origin, each in found]
+
+    return look
+
+
+def _problems(
+    tree: ConfigTree, words: list[str], allow: list[str], *, is_option: bool, deeper: Deeper | None
+) -> list[Problem]:
     """Problems of one run or sweep; an option may leave a value to the user, as backbone=timm does with the name."""
     from tune.config.check import NEEDS, check
     from tune.config.compose import compose, expand
@@ -196,4 +255,6 @@ def _problems(tree: ConfigTree, words: list[str], allow: list[str], *, is_option
     except ConfigError as error:
         return error.problems
     found = dict.fromkeys(problem for run in runs for problem in check(run, tree, allow))
+    if deeper is not None and not found:
+        found = dict.fromkeys(problem for run in runs for problem in deeper(run))
     return [problem for problem in found if not (is_option and problem.text.startswith(NEEDS))]

@@ -48,7 +48,7 @@ def data_asked(words: list[str], config: dict[str, Any], allow: list[str]) -> di
     else:
         wanted = {**config, "data": deepcopy(_without_rows(config["data"]))}
         failed = [problem for change in changes if (problem := apply(change, wanted))]
-        own = Composed(wanted, lambda key: COMMAND_LINE if key.startswith("data") else "", words, fresh.choices)
+        own = Composed(wanted, fresh.origin, words, fresh.choices)
         wrong = failed + _problems(own, tree, allow)
         if wrong and not (other := _problems(fresh, tree, allow)):
             wanted, wrong = fresh.cfg, other

@@ -15,7 +15,10 @@ from tune.errors import Problem
 INTERFACE = "tune.models.interface.FittedHead"
 SKLEARN = "tune.models.heads.sklearn_model"
 
-_BY_STEPS = ("lr", "epochs", "batch_size", "init", "regularize", "optimizer", "scheduler", "transfer", "trainer")
+_BY_STEPS = (
+    *("lr", "epochs", "epoch_steps", "batch_size", "monitor"),
+    *("init", "regularize", "optimizer", "scheduler", "transfer", "trainer"),
+)
 _OF_THE_DEVICE = frozenset({"trainer", "trainer._target_", "trainer.accelerator", "trainer.devices"})
 
 

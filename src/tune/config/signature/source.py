@@ -56,8 +56,11 @@ class Parameter:
     @property
     def default_value(self) -> object:
         """The default where it is written out; an Ellipsis where it must be computed."""
+        written = self.default
+        if isinstance(written, ast.Call) and written.keywords and isinstance(written.keywords[0].value, ast.Lambda):
+            written = written.keywords[0].value.body  # of a dataclass: field(default_factory=lambda: [1, 2])
         try:
-            return ast.literal_eval(self.default) if self.default is not None else ...
+            return ast.literal_eval(written) if written is not None else ...
         except ValueError:
             return ...
 
