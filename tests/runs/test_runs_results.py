@@ -313,3 +313,19 @@ def test_rm_checkpoints_trims_what_is_done_and_leaves_the_results(here, capsys):
     assert "tune resume needs its checkpoints" in told(capsys, "rm", second, "--checkpoints", "--yes", code=2)[1]
     told(capsys, "rm", second, "--checkpoints", "--yes", "--force")
     assert list(other.parent.glob("checkpoints/*")) == []
+
+
+def test_an_ensemble_is_compared_by_its_rows_and_has_no_keys(here, capsys):
+    first, second, _ = ids(here)
+    folder = here / "mine" / "2030-01-01T00-00-00-c0ffee"
+    shutil.copytree(next(here.glob(f"mine/*{second}")), folder)
+    (folder / "config.yaml").unlink()
+    record = read_json(folder / "run.json")
+    del record["choices"], record["objective"], record["overrides"], record["versions"], record["seconds"]
+    together = {"how": "average", "members": [first, second]}
+    (folder / "run.json").write_text(json.dumps({**record, "ensemble": together}))
+    (pair,) = asked(capsys, "compare", first, "c0ffee")["pairs"]
+    assert pair["differ"] == pair["choices"] == pair["beside"] == {}
+    assert pair["rows"] == 18
+    assert "ensemble   c0ffee: average of 2" in told(capsys, "compare", first, "c0ffee")[0]
+    assert "average of 2" in told(capsys, "ls", "runs", "c0ffee")[0]
