@@ -124,6 +124,12 @@ def find_run(run: str, output: Path | str = "outputs") -> Path:
     )
 
 
+def epochs_behind(run_dir: Path) -> int:
+    """How many epochs a run has finished."""
+    history = Path(run_dir) / "metrics.csv"
+    return len(history.read_text().splitlines()) - 1 if history.exists() else 0
+
+
 def shown(path: Path) -> str:
     """A path as short as it can be said from here."""
     path = Path(path)

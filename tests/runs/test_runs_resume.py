@@ -76,6 +76,7 @@ def test_sigterm_is_75_and_the_run_goes_on_where_it_was(tune):
     epochs = len(before) + 2
     again = tune("resume", id_of(run_dir), f"epochs={epochs}", "--json")
     assert json.loads(again.stdout.splitlines()[-1])["status"] == record_of(run_dir)["status"] == "done"
+    assert record_of(run_dir)["epochs_before"] == len(before)
     after = history_of(run_dir)
     assert after[: len(before) - 1] == before[:-1]
     assert [row["epoch"] for row in after] == [str(number) for number in range(1, epochs + 1)]

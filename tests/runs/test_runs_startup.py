@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from folders import facts, make_run, make_sweep, write_predictions
+
 HEAVY = {"torch", "timm", "torchvision", "pytorch_lightning", "torchmetrics", "sklearn", "matplotlib", "rich", "PIL"}
 
 
@@ -34,3 +36,25 @@ def test_what_composes_nothing_does_not_import_hydra(tmp_path, words):
 @pytest.mark.parametrize("verb", ["run", "resume", "evaluate", "ls", "cat", "validate"])
 def test_the_help_of_a_verb_does_not_import_torch(tmp_path, verb):
     assert not imports_of(tmp_path, verb, "--help") & HEAVY
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ls", "runs"],
+        ["status"],
+        ["status", "5aee"],
+        ["top", "5aee"],
+        ["top", "run"],
+        ["compare", "aa", "bb"],
+        ["rm", "aa", "--yes"],
+    ],
+    ids=" ".join,
+)
+def test_looking_at_runs_imports_nothing_heavy(tmp_path, words):
+    folder = tmp_path / "outputs" / "run"
+    for name in ("aa", "bb"):
+        run_dir = make_run(folder / f"2026-01-01T00-00-00-{name}", **facts())
+        write_predictions(run_dir, ("cat", "dog"), [("1", "cat", "cat", (0.9, 0.1)), ("2", "dog", "dog", (0, 1))])
+    make_run(make_sweep(folder / "sweep-5aee", [("k", ["lr=1"])]) / "1", ledger_key="k")
+    assert not imports_of(tmp_path, *words) & HEAVY

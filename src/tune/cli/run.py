@@ -22,7 +22,7 @@ from tune.config.across.latest import pin_latest
 from tune.config.check import check
 from tune.config.compose import Composed, ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
-from tune.run_dir import HIDDEN, find_run, read_json, run_id, shown, write_yaml
+from tune.run_dir import HIDDEN, epochs_behind, find_run, read_json, run_id, shown, write_yaml
 from tune.talk import say
 from tune.train.chain.report import beside_shown, lines
 from tune.train.ensemble.plan import refuse_lone_members
@@ -225,9 +225,7 @@ def _resumed_config(run_dir: Path, record: dict[str, Any], overrides: list[str])
         if key == "data.workers" and isinstance(value, int) and value >= 0:
             config["data"]["workers"] = value
         elif key == "epochs" and isinstance(value, int) and value > 0 and scheduler in ("constant", "plateau"):
-            history = run_dir / "metrics.csv"
-            behind = len(history.read_text().splitlines()) - 1 if history.exists() else 0
-            if value < behind:
+            if value < (behind := epochs_behind(run_dir)):
                 raise ConfigError(Problem(key, f"{behind} epochs are behind this run already", "command line"))
             config["epochs"] = value
         else:

@@ -27,7 +27,7 @@ from tune.errors import ConfigError, Problem, TuneError
 from tune.losses.penalties import share_at_zero
 from tune.models.interface import FittedHead
 from tune.models.weights_file import WeightsFile, describe
-from tune.run_dir import atomic_write, create_run_dir, read_json, write_yaml
+from tune.run_dir import atomic_write, create_run_dir, epochs_behind, read_json, write_yaml
 from tune.talk import say
 from tune.train import screen
 from tune.train.adapt.beside import with_source
@@ -52,7 +52,7 @@ from tune.train.objective import is_maximized
 from tune.train.pictures.draw import draw_pictures
 from tune.train.prepare import Prepared, prepare
 from tune.train.probe.rate import settle_rate
-from tune.train.record import Record, describe_network, epochs_behind, facts_of, masked, with_test
+from tune.train.record import Record, describe_network, facts_of, masked, with_test
 
 Say = Callable[[str], None]
 LOG = logging.getLogger("tune")

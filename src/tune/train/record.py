@@ -69,12 +69,6 @@ def facts_of(prepared: Prepared, job: Job) -> dict[str, Any]:
     }
 
 
-def epochs_behind(run_dir: Path) -> int:
-    """How many epochs a run had finished when it stopped: its next one is told apart from them by whoever watches."""
-    history = run_dir / "metrics.csv"
-    return len(history.read_text().splitlines()) - 1 if history.is_file() else 0
-
-
 def common_facts(prepared: Prepared) -> dict[str, Any]:
     """What trials that train as one have in common; looked at once."""
     if not prepared.facts:

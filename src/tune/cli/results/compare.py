@@ -106,11 +106,16 @@ def _differ(first: Side, other: Side) -> list[str]:
 
 
 def _keys(first: Side, other: Side) -> dict[str, tuple[Any, Any]]:
+    """Keys that decide something; none where one of the two is an ensemble."""
+    if not (first.config and other.config):
+        return {}
     return differing(flat(deciding(first.config)), flat(deciding(other.config)))
 
 
 def _choices(first: Side, other: Side) -> dict[str, tuple[Any, Any]]:
     """Options of groups that decide something."""
+    if not (first.config and other.config):
+        return {}
     return differing(*(deciding(side.record.get("choices", {})) for side in (first, other)))
 
 

@@ -63,7 +63,7 @@ def _line(run: Progress) -> str:
     group = run.entry.record.get("fused")
     if group is not None and run.entry.status == "running":
         words.append(f"trains as one of group {group}, which tells at its end")
-    elif run.epochs:
+    elif run.epoch or run.entry.status == "running":
         words.append(f"epoch {run.epoch}/{run.epochs}")
     if run.best is not None:
         words.append(f"{run.entry.objective} {value(run.value)} (best {value(run.best)} at {run.best_epoch})")

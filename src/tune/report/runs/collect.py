@@ -148,13 +148,15 @@ def find_sweep(sweep: str, output: Path) -> Sweep | None:
     Raises:
         ConfigError: if several begin so.
     """
-    if (Path(sweep) / "sweep.json").is_file():
-        return read_sweep(Path(sweep).absolute() if Path(sweep).name else Path.cwd())
+    direct = Path(sweep)
+    if sweep and (direct / "sweep.json").is_file():
+        return read_sweep(direct if direct.name not in ("", "..") else direct.resolve())
     folders = sorted(path.parent for path in output.glob("*/sweep-*/sweep.json"))
     if sweep == "latest":
         found = sorted(folders, key=lambda path: (path / "sweep.json").stat().st_mtime)[-1:]
     else:
-        found = [path for path in folders if sweep and f"{path.name}/".startswith((f"sweep-{sweep}", f"{sweep}/"))]
+        word = sweep.removeprefix("sweep-")
+        found = [path for path in folders if word and path.name.startswith(f"sweep-{word}")]
     if len(found) > 1:
         names = ", ".join(path.name.removeprefix("sweep-") for path in found[:5])
         raise ConfigError(Problem(sweep, f"{len(found)} sweeps begin so: {names}"))
