@@ -44,7 +44,9 @@ def check(composed: Composed, tree: ConfigTree, allow: Iterable[str] = ()) -> li
     checker = _Checker(composed, tree, gate.allowed_by_user(allow))
     told = {problem.key for problem in composed.problems}  # what follows from such a problem is not said again
     rest = [problem for problem in checker.problems() if problem.key not in told]
-    return list(dict.fromkeys([*composed.problems, *rest]))
+    told |= {problem.key for problem in rest}
+    unread = [problem for problem in idle.problems(composed) if problem.key not in told]
+    return list(dict.fromkeys([*composed.problems, *rest, *unread]))
 
 
 def unknown_key(composed: Composed, tree: ConfigTree, key: str) -> Problem:
@@ -77,7 +79,6 @@ class _Checker:
         for problem in [*domains.problems(cfg), *rate.problems(cfg)]:
             yield self.problem(problem.key, problem.text)
         yield from attack.problems(self.composed)
-        yield from idle.problems(self.composed)
         for key in [*self.run.parameters, *self.groups]:
             if key not in cfg:
                 yield self.problem(key, "cannot be left out; every run needs it")

@@ -93,6 +93,13 @@ def test_an_axis_of_a_sweep_may_make_a_key_idle_in_some_trials(project):
     assert [problem for trial in trials for problem in check(trial, ConfigTree())] == []
 
 
+def test_a_stack_and_members_of_its_own_are_no_reason_in_the_runs_that_they_are_made_of(project):
+    for words in (["ensemble=stacking", "ensemble.folds=3"], ["ensemble=seeds", "ensemble.vary=rows"]):
+        trials = expand(ConfigTree(), [BASE, "head=linear,mlp", *words])
+        assert len(trials) > 2
+        assert [problem for trial in trials for problem in check(trial, ConfigTree())] == []
+
+
 def test_a_key_that_every_stage_sets_again_is_told(project):
     chain = "# Mine.\ndefaults: [override /data: synthetic]\nepochs: 7\n"
     chain += "stages:\n  - [epochs=1, seed=1]\n  - [epochs=2]\nseed: 3\n"

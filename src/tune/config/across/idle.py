@@ -12,7 +12,7 @@ from typing import Any
 
 from tune.config.across.domains import closes_source
 from tune.config.across.fitted import is_fitted
-from tune.config.across.repeats import ensemble_of
+from tune.config.across.repeats import WHERE, ensemble_of
 from tune.config.compose import Composed
 from tune.config.overrides import COMMAND_LINE
 from tune.config.signature.source import Found, find, signature
@@ -24,7 +24,7 @@ FREEZE_PLAN = "tune.models.freeze.FreezePlan"
 
 def problems(composed: Composed) -> Iterator[Problem]:
     """Each such key, with the reason and what to do."""
-    for key, why, switches in _idle(composed.cfg):
+    for key, why, switches in _idle(composed):
         if _value(composed.cfg, key) and is_asked_for(composed, key, switches):
             yield Problem(key, f"has no effect: {why}", composed.origin(key))
 
@@ -47,8 +47,9 @@ def of_sweeps(composed: Composed) -> list[str]:
     return found
 
 
-def _idle(cfg: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+def _idle(composed: Composed) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Keys that nothing reads, why and what to do, and the keys that make it so."""
+    cfg = composed.cfg
     if not _value(cfg, "regularize.early_stopping"):
         why = "nothing stops early. Give regularize.early_stopping too, or leave it out"
         yield "regularize.min_delta", why, ("regularize", "regularize.early_stopping")
@@ -67,6 +68,7 @@ def _idle(cfg: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for key in ("cache.max_gb", "cache.dir"):
             yield key, "nothing is kept with cache=never", ("cache", "cache.mode")
     ensemble, folds = ensemble_of(cfg), _value(cfg, "data.split.folds")
+    folds = folds if composed.origin("data.split.folds") != WHERE else None  # in a fold of the stack's own
     if ensemble.combine != "stack" or folds:
         why = "data.split.folds says how many" if folds else "only ensemble=stacking learns from folds"
         yield "ensemble.folds", why, ("ensemble", "ensemble.combine")
