@@ -6,11 +6,8 @@ table as one that was not.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from tune.train.sweep.keep import Keep
 from tune.train.sweep.leaderboard import Row, summary, table
 from tune.train.sweep.lines import closing_lines, failure, first_line, success
 from tune.train.sweep.plan import fill, make_plan
-from tune.train.sweep.processes import Ended, Processes
+from tune.train.sweep.processes import Ended, Processes, Terminated, sigterm_as_interrupt
 from tune.train.sweep.settle import has_ended, settle
 from tune.train.sweep.shares import gpu_env, threads_each, visible_gpus
 
@@ -182,14 +179,14 @@ class _Sweep:
         """Run what is missing, then what is to come last; returns the exit code of the whole sweep."""
         self.say(first_line(self.rows, self.plan, self.groups, self.options.jobs, self.sweep_dir))
         try:
-            with _sigterm_as_interrupt(), processes:
+            with sigterm_as_interrupt(), processes:
                 try:
                     with bar("trials", len(self.rows)) as self.tick:
                         self._work(processes)
                     if job := last(self.rows):
                         self._finish(job, processes)
                 except KeyboardInterrupt as interrupt:
-                    code = 143 if isinstance(interrupt, _Terminated) else 130
+                    code = 143 if isinstance(interrupt, Terminated) else 130
                     self.say(f"stopping {len(processes.running)} running to save and end; a second Ctrl-C kills them")
                     self._stop(processes)
                     return code
@@ -282,22 +279,3 @@ class _Sweep:
 
 _LAST = 0
 """Number under which what comes last runs; trials are counted from 1."""
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, taken like Ctrl-C."""
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
