@@ -124,7 +124,7 @@ def found_or_run(config: dict[str, Any], say: Say, what: str) -> Path:
 
 def _alone(config: dict[str, Any]) -> dict[str, Any]:
     """The config of a run beside which no other stands."""
-    return {**config, "guard": False, "logger": {}, "evaluate": {}, "stages": []}
+    return {**config, "guard": False, "logger": {}, "evaluate": {}, "stages": [], "pictures": False}
 
 
 @contextmanager
