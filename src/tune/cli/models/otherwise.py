@@ -94,11 +94,9 @@ def _tell(answer: dict[str, Any], tasks: dict[str, Any], threshold: float | str 
     if isinstance(threshold, str):
         print(f"threshold {answer['threshold']:.4g}, the best on validation rows ({threshold})")
     if "calibration" in answer:
-        found = answer["calibration"]
-        told = ", ".join(
-            f"{name.upper()} {found[f'{name}_before']:.3f} → {found[f'{name}_after']:.3f}" for name in ("ece", "nll")
-        )
-        print(f"calibrate T = {found['temperature']:.3f} from {found['fitted_on']} validation rows: {told}")
+        from tune.train.finished.other import calibration_line
+
+        print(calibration_line(answer["calibration"]))
 
 
 def _threshold(text: str | None) -> float | str | None:
