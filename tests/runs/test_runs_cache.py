@@ -95,7 +95,7 @@ def test_views_repeat(here):
 
 def test_a_full_cache_is_read_and_images_are_not(here, monkeypatch):
     folder = photographs(here.folder / "photos")
-    words = [f"data.root={folder}", "backbone.input_size=32", "epochs=3"]
+    words = [f"data.root={folder}", "backbone.input_size=32", "epochs=3", "pictures=false"]
     read = []
     monkeypatch.setattr(
         "tune.data.transforms.open_image", lambda path, real=images.open_image: read.append(path) or real(path)

@@ -165,7 +165,7 @@ def test_bad_images_are_listed_and_left_out(trained, capsys, tmp_path):
     [
         (["nowhere"], "there is no file"),
         (["photos/*.gif"], "matches no file"),
-        (["outputs"], "holds no image"),
+        (["empty"], "holds no image"),
         (["wrong.csv"], "no column path. It has: file"),
         (["photos", "--out", "no/folder/p.csv"], "there is no folder"),
         (["photos", "--top", "3"], "there are 2 classes"),
@@ -174,6 +174,7 @@ def test_bad_images_are_listed_and_left_out(trained, capsys, tmp_path):
 def test_what_names_no_image_is_refused(trained, words, text, capsys):
     run_dir = str(trained(*FOLDER, "freeze=deep"))
     Path("wrong.csv").write_text("file\nx.png\n")
+    Path("empty").mkdir(exist_ok=True)
     assert main(["predict", run_dir, *words]) == 2
     assert text in capsys.readouterr().err
 

@@ -135,7 +135,7 @@ def _target(word: str) -> str:
 
 
 def _file(where: str) -> str:
-    return where.rpartition(":")[0]
+    return where.rpartition(":")[0] or where
 
 
 def _value(cfg: Any, key: str) -> Any:
