@@ -181,6 +181,9 @@ def _sweep(asked: argparse.Namespace, composed: list[Composed], fingerprints: li
         last=lambda rows: last_job(rows, first["objective"], asked.allow, sweep_dir),
     )
     together = tell(result.rows, first["objective"], sweep_dir)
+    if result.exit_code in (0, 3):
+        name = sweep_dir.name.removeprefix("sweep-")
+        say(f"next      tune report {name} · tune top {name}")
     if asked.json:
         print(json.dumps(result.as_json() | ({"ensembles": together} if together else {})))
     return result.exit_code
@@ -256,7 +259,9 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
     name = run_id(outcome.run_dir)
     if outcome.status == "done":
         print("\n".join([result_line(outcome), *lines(outcome.chain)]))
-        print(f'done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}     use it: tune.load("{name}")')
+        print(f"done in {outcome.seconds:.0f} s     folder {shown(outcome.run_dir)}")
+        use = f" · tune predict {name} PHOTOS" if (outcome.run_dir / "model.yaml").is_file() else ""
+        say(f"next      tune report {name}{use}")
     else:
         next_step = f"continue with: tune resume {name}" if outcome.status == "interrupted" else ""
         log = f"log: {shown(outcome.run_dir / 'run.log')}"
