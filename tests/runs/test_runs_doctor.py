@@ -131,6 +131,23 @@ def test_a_planted_fault_is_named(ask, fault):
         assert code == 0
 
 
+def test_all_that_speak_against_a_rate_advise_one_of_the_same_order_that_trains(ask):
+    words = ["--only", "gradients,update,rate", "optimizer=sgd"]
+    found, _ = ask(*RUN, *words, "lr=1e9")
+    assert found["gradients"][0]["status"] == "SKIP", "what the thrown weights give is no gradient to judge"
+    advised = {float(found[name][0]["do"].removeprefix("lr=").partition(",")[0]) for name in ("update", "rate")}
+    assert len(advised) == 1
+    found, code = ask(*RUN, *words, f"lr={advised.pop()}")
+    assert code == 0, found
+
+
+def test_of_accumulated_batches_the_steps_alone_count(ask):
+    found, _ = ask(*RUN, "--only", "update,rate", "trainer.accumulate_grad_batches=4", "epochs=3")
+    assert found["update"][0]["status"] == "PASS", "three of four batches move nothing"
+    begun = float(found["rate"][0]["text"].split()[1])
+    assert begun == pytest.approx(np.log(3), rel=0.5), "three classes, and not a quarter of it"
+
+
 HEALTHY = {
     "convnet, all of it": lambda: RUN,
     "frozen features": lambda: [*OWN, "backbone.input_size=64", "lr=1e-2"],

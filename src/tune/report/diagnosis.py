@@ -9,6 +9,7 @@ n rows has the binomial standard error. A curve's own noise is the size of its m
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from math import isfinite, sqrt
 from statistics import fmean, pstdev
@@ -22,6 +23,8 @@ from tune.report.words import Try, Words
 
 _DIVERGED = 2.0
 """Times the loss of guessing by frequency, in training: weights that small know better, so something threw them out."""
+_THROWN = 100.0
+"""Times that loss, in any epoch and any part: no network that learned is so sure of what is wrong."""
 _HARDLY = 0.2
 """Learned of the training rows; McFadden calls 0.2 to 0.4 an excellent fit, and what is below has hardly begun."""
 _STILL = 0.01
@@ -108,16 +111,28 @@ def _of_training(story: Story, scale: Scale | None) -> list[tuple[str, str]]:
 
 def _diverged(story: Story, scale: Scale | None) -> str:
     if story.record["status"] == "diverged":
-        return story.record["cause"].partition(". ")[0]
+        # The whole cause, with the rows and the module, is printed where the run ends, and stands in run.json.
+        cause = re.sub(r", batch \d+( with .*?)?\): ", "): ", story.record["cause"])
+        return cause.partition(". ")[0].partition(", in what")[0]
     train = story.curve("train/loss")
     if not train or story.is_fitted:
         return ""
     if not all(isfinite(value) for value in train):
         return "train/loss is no longer a finite number"
-    end = fmean(train[-last(train, 3) :])
-    if scale is None or end / scale.factor < _DIVERGED * scale.train:
+    if scale is None:
         return ""
-    return f"train/loss {_number(end)} at the end, and {_number(scale.train * scale.factor)} is what guessing costs"
+    guess = f", and {_number(scale.train * scale.factor)} is what guessing costs"
+    end = fmean(train[-last(train, 3) :])
+    if end / scale.factor >= _DIVERGED * scale.train:
+        return f"train/loss {_number(end)} at the end{guess}"
+    worst = max(train)
+    if worst / scale.factor >= _THROWN * scale.train:
+        return f"train/loss {_number(worst)} in epoch {train.index(worst) + 1}{guess}: the weights were thrown far out"
+    tested = story.record["metrics"]["test/loss"] if "test/loss" in story.record.get("metrics", {}) else None
+    for name, losses in {"val/loss": story.curve("val/loss"), "test/loss": [tested or 0.0]}.items():
+        if losses and max(losses) >= _THROWN * scale.val:
+            return f"{name} {_number(max(losses))}{guess}: the weights were thrown far out"
+    return ""
 
 
 def _hardly_learned(story: Story, scale: Scale | None) -> bool:

@@ -88,7 +88,8 @@ def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts
 
     Args:
         config: the whole plain config.
-        decode: whether every image is decoded once, to find the bad ones.
+        decode: whether every image is decoded once, to find the bad ones; they must be known anyway where they are left
+            out.
 
     Returns:
         The rows, their parts, (name, reason) of each image that was skipped, and what is known of the images' content.
@@ -99,8 +100,9 @@ def read_data(config: dict[str, Any], decode: bool = True) -> tuple[Table, Parts
     table, divide = read_rows(data_node(config))
     contents = Contents(CacheOptions(**config["cache"]), table)
     skipped: list[tuple[str, str]] = []
-    if decode:
-        table, skipped = drop_unreadable(table, separate(config["data"])[0].unreadable, known=contents.readable())
+    mode = separate(config["data"])[0].unreadable
+    if decode or mode == "skip":
+        table, skipped = drop_unreadable(table, mode, known=contents.readable())
         contents.note_readable(table)
     if closes_source(config):
         table = as_trained(table, config)

@@ -151,6 +151,33 @@ def test_a_loss_above_guessing_or_a_status_is_divergence():
     assert names([0.6, math.nan], [0.6, 0.6], [0.7, 0.7]) == ["diverged"]
 
 
+def test_a_loss_no_network_would_be_so_sure_of_is_divergence_in_any_epoch_and_any_part():
+    fine = [0.6, 0.4, 0.3, 0.2, 0.1, 0.0]
+    thrown = story([1e27, *fine[1:]], [0.0] * 6, [1.0] * 6, lr=1e30)
+    (verdict,) = diagnose(thrown)
+    assert (verdict.name, verdict.evidence.partition(",")[0]) == ("diverged", "train/loss 1e+27 in epoch 1")
+    (verdict,) = diagnose(story(fine, [0.6, 1e5, *fine[2:]], [1.0] * 6))
+    assert (verdict.name, verdict.evidence.partition(",")[0]) == ("diverged", "val/loss 1e+05")
+    tested = story(fine, fine, [1.0] * 6)
+    assert "diverged" not in [each.name for each in diagnose(tested)]
+    tested.record["metrics"] = {"test/loss": 6e30}
+    assert [each.name for each in diagnose(tested)] == ["diverged"]
+    tested.record["metrics"] = {"test/loss": 20.0, "test/accuracy": 0.5}
+    assert "diverged" not in [each.name for each in diagnose(tested)], "sure and wrong, as overfitting is"
+
+
+def test_of_a_cause_the_verdict_keeps_what_ended_it_and_where_it_began():
+    cause = (
+        "the loss is no longer a finite number (epoch 1, step 2, batch 2 with cat/29.png, a) b.png and 3 more): it "
+        "begins in layer blocks.1.0, in what backbone.model.blocks.1.0.conv_pw gives. Try lr=0.1"
+    )
+    run = story([], [], [], status="diverged")
+    run.record["cause"] = cause
+    (verdict,) = diagnose(run)
+    told = "the loss is no longer a finite number (epoch 1, step 2): it begins in layer blocks.1.0"
+    assert verdict.evidence == told
+
+
 def test_few_rows_are_told_with_the_number_that_would_do():
     (verdict,) = diagnose(story(*GOOD, rows=60))
     assert verdict.name == "noisy validation"

@@ -13,7 +13,7 @@ from tune.config.compose import ConfigTree, compose
 from tune.errors import Diverged
 from tune.train.callbacks.finite import FiniteLoss
 from tune.train.callbacks.monitor import Monitor, middle
-from tune.train.callbacks.worries import LayerStep, of_penalties, of_step
+from tune.train.callbacks.worries import LayerStep, of_loss, of_penalties, of_step
 from tune.train.prepare import prepare
 from tune.train.probe.steps import train_steps
 
@@ -111,6 +111,7 @@ def test_the_middle_step_ends_with_the_batch_that_is_named(accumulate):
         assert middle(batches, accumulate) == steps[(len(steps) - 1) // 2][-1]
 
 
+MOMENTUM = torch.optim.SGD([torch.zeros(1)], lr=0.01, momentum=0.9)
 HEALTHY = [LayerStep("conv1", 5.0, 0.1, 1e-3, 0.1, 512), LayerStep("head", 0.5, 1.0, 0.3, None)]
 
 
@@ -123,11 +124,12 @@ HEALTHY = [LayerStep("conv1", 5.0, 0.1, 1e-3, 0.1, 512), LayerStep("head", 0.5, 
         (LayerStep("conv1", 5.0, 1e-5, 1e-3, 0.0, 512), 0, ["vanishing"]),
         (LayerStep("conv1", 5.0, 1e5, 1e-3, 0.0, 512), 0, ["exploding"]),
         (LayerStep("conv1", 5.0, 0.1, 0.2, 0.0, 512), 2, ["large update"]),
+        (LayerStep("conv1", 5.0, 1e-5, 0.2, 0.6, 512), 2, ["large update", "dead", "vanishing"]),
     ],
 )
 def test_worries_are_told_by_kind_with_what_to_do(layer, epoch, said):
     learner = prepared(*CONVNET).learner
-    found = list(of_step([layer, HEALTHY[1]], learner, epoch))
+    found = list(of_step([layer, HEALTHY[1]], learner, MOMENTUM, epoch))
     assert [kind for kind, _ in found] == said
     assert all(f"epoch {epoch + 1}" in line and "Try " in line and "=" in line for _, line in found)
 
@@ -135,9 +137,54 @@ def test_worries_are_told_by_kind_with_what_to_do(layer, epoch, said):
 def test_a_rate_that_moves_nothing_is_told_in_the_first_epoch_alone():
     learner = prepared(*CONVNET).learner
     still = [LayerStep("conv1", 5.0, 0.1, 1e-8, None), LayerStep("head", 0.5, 1.0, 1e-6, None)]
-    assert [kind for kind, _ in of_step(still, learner, 0)] == ["small update"]
-    assert "Try lr=1e+01" in next(of_step(still, learner, 0))[1], "0.01 times 1e-3 over 1e-6"
-    assert not list(of_step(still, learner, 5))  # schedules end near a rate of 0
+    assert [kind for kind, _ in of_step(still, learner, MOMENTUM, 0)] == ["small update"]
+    assert "Try lr=1e+01" in next(of_step(still, learner, MOMENTUM, 0))[1], "0.01 times 1e-3 over 1e-6"
+    assert not list(of_step(still, learner, MOMENTUM, 5))  # schedules end near a rate of 0
+
+
+def test_a_step_that_throws_the_weights_out_is_told_alone_with_a_rate_that_would_not():
+    learner = prepared(*CONVNET).learner
+    layers = [LayerStep("conv1", 5.0, 1e-9, 4e6, 1.0, 512), LayerStep("conv2", 5.0, 1.0, 8e6, 1.0, 512), HEALTHY[1]]
+    ((kind, line),) = of_step(layers, learner, MOMENTUM, 0)
+    assert kind == "thrown"
+    assert "layer conv2 by 8e+06 " in line
+    advised = float(line.rpartition("lr=")[2])
+    assert 0 < advised / learner.base_lr * 8e6 < 0.1
+
+
+@pytest.mark.parametrize("order", [(math.inf, math.inf, 0.1), (math.nan, math.inf, 0.1), (0.1, math.nan, math.inf)])
+def test_of_layers_that_no_number_holds_the_first_is_named(order):
+    learner = prepared(*CONVNET).learner
+    layers = [LayerStep(f"conv{i}", 5.0, 1.0, update, 0.0) for i, update in enumerate(order, 1)]
+    ((_, line),) = of_step(layers, learner, MOMENTUM, 0)
+    first = next(i for i, update in enumerate(order, 1) if not math.isfinite(update))
+    assert f"layer conv{first} beyond" in line
+
+
+@pytest.mark.parametrize(("now", "is_told"), [(90.0, False), (300.0, True), (math.inf, True), (math.nan, True)])
+def test_a_loss_far_above_the_first_is_told_with_a_lower_rate(now, is_told):
+    learner = prepared(*CONVNET, "lr=1e9").learner
+    found = list(of_loss(0.7, now, learner, MOMENTUM, 3))
+    assert [kind for kind, _ in found] == ["large loss"] * is_told
+    assert all(line.endswith("(epoch 4). Try lr=0.01") for _, line in found), "what SGD with momentum is used with"
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("words", [["freeze=full", "lr=1e9"], ["freeze=deep", "lr=1e20"]])
+def test_behind_thrown_weights_nothing_else_is_blamed(words, tmp_path):
+    run, said = prepared(*CONVNET, "optimizer=sgd", *words), []
+    train_steps(run, 8, [Monitor(tmp_path, said.append)])
+    assert said
+    assert all("changed layer" in line or "the loss of a batch" in line for line in said)
+    assert len(said) <= 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_was_seen_of_an_epoch_that_does_not_end_is_written(tmp_path):
+    run = prepared(*CONVNET)
+    cause = ended(run, Monitor(tmp_path, lambda line: None), Plant(3, spoil_backbone))
+    assert "(epoch 1, step 3," in cause
+    assert {(row["epoch"], row["step"]) for row in written(tmp_path)} == {("1", "2")}
 
 
 @pytest.mark.filterwarnings("default")

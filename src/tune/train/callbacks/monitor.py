@@ -11,7 +11,7 @@ from tune.run_dir import atomic_write
 from tune.train.callbacks.loggers import SafeLogger
 from tune.train.callbacks.origin import layers_of_modules, layers_of_tensors
 from tune.train.callbacks.rectified import Rectified
-from tune.train.callbacks.worries import LayerStep, of_penalties, of_step
+from tune.train.callbacks.worries import THROWN, LayerStep, of_loss, of_penalties, of_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -48,6 +48,7 @@ class Monitor(Callback):
         self.step = 0
         self.starts: dict[str, Tensor] = {}  # what trains, before the step that is looked at
         self.lengths: list[Tensor] = []  # of the weights, then of the gradients
+        self.first: list[Tensor] = []  # loss of the first batch
         self.rectified: Rectified | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,17 +76,20 @@ class Monitor(Callback):
             self._before(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self.first:
+            self.first.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)  # Lightning divides it
         if self.rectified is not None:
             dead, self.rectified = self.rectified.shares(), None
             self._after(trainer, pl_module, dead)
+            now = float(outputs["loss"]) * trainer.accumulate_grad_batches
+            self._warn(of_loss(float(self.first[0]), now, pl_module, trainer.optimizers[0], trainer.current_epoch))
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        if self.seen:
+            self._write(trainer)  # what was seen of the epoch that does not end
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        epoch = trainer.current_epoch + 1
-        self.lines += [[str(epoch), str(self.step), layer.name, *map(_cell, layer.numbers)] for layer in self.seen]
-        if trainer.is_global_zero:
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self.lines])
-            atomic_write(self.path, text.getvalue())
+        self._write(trainer)
         values = {
             f"monitor/{layer.name}/{what}": number
             for layer in self.seen
@@ -94,6 +98,15 @@ class Monitor(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics(values, self.step)
+        self.seen = []
+
+    def _write(self, trainer: Any) -> None:
+        epoch = trainer.current_epoch + 1
+        self.lines += [[str(epoch), str(self.step), layer.name, *map(_cell, layer.numbers)] for layer in self.seen]
+        if trainer.is_global_zero:
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self.lines])
+            atomic_write(self.path, text.getvalue())
 
     @torch.no_grad()
     def _before(self, trainer: Any, pl_module: Any) -> None:
@@ -120,7 +133,8 @@ class Monitor(Callback):
             weight, gradient, change = (sum(part) ** 0.5 for part in zip(*parts, strict=True))
             share, values = dead.get(layer, (None, 0))
             self.seen.append(LayerStep(layer, weight, gradient, change / weight if weight else None, share, values))
-        self._warn(of_step(self.seen, pl_module, trainer.current_epoch))
+        if not THROWN & set(self.said):
+            self._warn(of_step(self.seen, pl_module, trainer.optimizers[0], trainer.current_epoch))
 
     def _warn(self, found: Iterable[tuple[str, str]]) -> None:
         for kind, line in found:

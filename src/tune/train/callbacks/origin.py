@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tune.train.probe.lowered import lowered
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -70,7 +72,8 @@ def told(trainer: Any, learner: Any, place: Place, is_loss_finite: bool, bad: li
     else:
         why = f"so is the gradient of layer {_nearest_to_loss(learner, bad)}" if bad else "the gradients are finite"
     rows = _named(place.batches, names, chosen)
-    advice = f"Try lr={learner.base_lr / 10:.3g}, or trainer.gradient_clip_val=1"
+    rate = lowered(learner.base_lr, trainer.optimizers[0])
+    advice = f"Try lr={rate:.2g}, or trainer.gradient_clip_val=1"
     return f"{start}, batch {place.number + 1} with {rows}): {why}. {advice}"
 
 

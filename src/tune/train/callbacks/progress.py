@@ -56,10 +56,11 @@ class Progress(Callback):
         value = float(values.get(objective, float("nan")))
         if not best or is_better(objective, value, best["value"]):
             best = {"value": value, "epoch": trainer.current_epoch + 1}
-        loss = f"  val/loss {float(values['val/loss']):.3f}" if "val/loss" in values and objective != "val/loss" else ""
+        has_loss = "val/loss" in values and objective != "val/loss"
+        loss = f"  val/loss {short(float(values['val/loss']))}" if has_loss else ""
         self.say(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {objective} {value:.3f} "
-            f"(best {best['value']:.3f} at {best['epoch']}){loss}  {time.monotonic() - self.started:.1f} s"
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {objective} {short(value)} "
+            f"(best {short(best['value'])} at {best['epoch']}){loss}  {time.monotonic() - self.started:.1f} s"
         )
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -72,3 +73,8 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def short(value: float) -> str:
+    """Three digits behind the point, or in all where there are many in front of it."""
+    return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.3g}"

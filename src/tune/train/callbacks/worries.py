@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tune.train.probe.lowered import lowered
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from torch.optim import Optimizer
 
 VANISHING = 1e-4
 """First layer's gradient over the last one's. Healthy networks, pretrained or not, stay within 0.01 to 100."""
@@ -22,6 +27,9 @@ USUAL_UPDATE = 1e-3
 
 LARGE_UPDATE = 0.1
 """Ten such steps forget what a layer knew."""
+
+LARGE_LOSS = 100.0
+"""Times that of the first batch, or 1 if that was less."""
 
 SMALL_UPDATE = 1e-5
 """In no layer more: it would take 10^5 steps to change the weights once over."""
@@ -57,23 +65,55 @@ class LayerStep:
         return self.weight, self.gradient, self.update, self.dead
 
 
-def of_step(layers: Sequence[LayerStep], learner: Any, epoch: int) -> Iterator[tuple[str, str]]:
+THROWN = frozenset({"thrown", "large loss"})
+"""Kinds of trouble behind which nothing is left of what a layer knew: what it does then is no trouble of its own."""
+
+
+def of_loss(first: float, now: float, learner: Any, optimizer: Optimizer, epoch: int) -> Iterator[tuple[str, str]]:
+    """A loss so far above that of the first batch that the rate has thrown the weights out, a head's as well.
+
+    Args:
+        first: loss of the first batch.
+        now: of the one that is looked at.
+        learner: whose they are.
+        optimizer: that it trains with.
+        epoch: of the step, counted from 0.
+    """
+    if not now <= LARGE_LOSS * max(first, 1.0):
+        rate = lowered(learner.base_lr, optimizer)
+        text = f"the loss of a batch is {now:.3g}, that of the first was {first:.3g} (epoch {epoch + 1})"
+        yield "large loss", f"{text}. Try lr={rate:.2g}"
+
+
+def of_step(layers: Sequence[LayerStep], learner: Any, optimizer: Optimizer, epoch: int) -> Iterator[tuple[str, str]]:
     """Kind of each trouble that a step shows, and what to say of it.
 
     Args:
         layers: that trained, from the input to the output.
         learner: whose they are.
+        optimizer: that made the step.
         epoch: of the step, counted from 0.
     """
     network, lr = learner.network, learner.base_lr
     own = [layer for layer in layers if layer.name in network.layers]
+    # A fresh head starts near zero and moves by a third of its length in its third step at any rate.
+    large = {layer.name: layer.update for layer in own if layer.name != "head" and layer.update is not None}
+    # The first in the network's order among those that are not finite, which no comparison tells apart.
+    most = max(large, key=lambda name: large[name] if math.isfinite(large[name]) else math.inf, default="")
+    if most and not large[most] <= LARGE_UPDATE:
+        how = f"by {large[most]:.2g} of its length" if math.isfinite(large[most]) else "beyond what numbers can hold"
+        text = f"one step changed layer {most} {how} (epoch {epoch + 1})"
+        is_thrown = not large[most] <= 1
+        yield "thrown" if is_thrown else "large update", f"{text}. Try lr={lowered(lr, optimizer, large[most]):.2g}"
+        if is_thrown:
+            return
     dead = [layer for layer in own if layer.dead is not None and layer.dead > DEAD and layer.values >= ENOUGH_VALUES]
     if dead:
         worst = max(dead, key=lambda layer: layer.dead or 0)
         text = (
             f"{worst.dead:.0%} of the rectified units of layer {worst.name} gave 0 for a whole batch and learn nothing"
         )
-        yield "dead", f"{text} (epoch {epoch + 1}). Try lr={lr / 10:.3g}"
+        yield "dead", f"{text} (epoch {epoch + 1}). Try lr={lowered(lr, optimizer):.2g}"
     if len(own) > 1 and own[-1].gradient:
         ratio, ends = own[0].gradient / own[-1].gradient, f"layer {own[0].name} is"
         if ratio < VANISHING:
@@ -83,7 +123,10 @@ def of_step(layers: Sequence[LayerStep], learner: Any, epoch: int) -> Iterator[t
             yield "vanishing", f"{text} (epoch {epoch + 1}). Try {remedy}"
         elif ratio > 1 / VANISHING:
             text = f"the gradient of {ends} {ratio:.1e} times that of {own[-1].name}: it explodes on the way"
-            yield "exploding", f"{text} (epoch {epoch + 1}). Try trainer.gradient_clip_val=1, or lr={lr / 10:.3g}"
+            yield (
+                "exploding",
+                f"{text} (epoch {epoch + 1}). Try trainer.gradient_clip_val=1, or lr={lowered(lr, optimizer):.2g}",
+            )
     updates = {layer.name: layer.update for layer in own if layer.update is not None}
     if not updates:
         return
@@ -94,11 +137,6 @@ def of_step(layers: Sequence[LayerStep], learner: Any, epoch: int) -> Iterator[t
             "small update",
             f"{text} (epoch {epoch + 1}, layer {most}). Try lr={lr * USUAL_UPDATE / updates[most]:.1g}",
         )
-    # A fresh head starts near zero and moves by a third of its length in its third step at any rate.
-    most = max(updates.keys() - {"head"}, key=lambda name: updates[name], default="head")
-    if most != "head" and updates[most] > LARGE_UPDATE:
-        text = f"one step changed layer {most} by {updates[most]:.2g} of its length"
-        yield "large update", f"{text} (epoch {epoch + 1}). Try lr={lr / 10:.3g}"
 
 
 def of_penalties(pulls: Mapping[str, float], learner: Any) -> Iterator[tuple[str, str]]:

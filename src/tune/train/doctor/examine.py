@@ -84,13 +84,13 @@ def examine(config: dict[str, Any], names: list[str], *, quick: bool = False, pi
         own = copy.deepcopy(config)
         own["cache"] = {**own["cache"], "dir": folder}
         # An image that cannot be read is a finding; the others can still be looked at.
-        for node in (own["data"], own["data"].get("source", {}), own["data"].get("target", {})):
-            if "unreadable" in node:
-                node["unreadable"] = "skip"
+        own["data"]["unreadable"] = "skip"
         case = Case(own, quick=quick, picture=picture)
         needs = {CHECKS[name].needs for name in names}
         if needs - {""}:
             yield from _read(case)
+            if not case.skipped:
+                own["data"]["unreadable"] = "error"  # with nothing to leave out, no image has to be decoded again
         if needs & {"run", "training"} and case.table is not None:
             yield from _build(case)
         case.config = {**own, "data": config["data"], "cache": config["cache"]}
@@ -99,8 +99,9 @@ def examine(config: dict[str, Any], names: list[str], *, quick: bool = False, pi
 
 
 def _read(case: Case) -> Iterator[Finding]:
+    known = {**case.config, "cache": {**case.config["cache"], "mode": "auto"}}  # copies are found by content
     try:
-        case.table, case.parts, case.skipped, case.contents = read_data(case.config)
+        case.table, case.parts, case.skipped, case.contents = read_data(known)
     except TuneError as error:
         yield from _problems("data", error)
     except Exception as error:  # of a reader that the user wrote
@@ -119,7 +120,11 @@ def _build(case: Case) -> Iterator[Finding]:
 
 
 def _made(name: str, check: Check, case: Case, own: dict[str, Any]) -> Iterator[Finding]:
-    if (check.needs == "rows" and case.table is None) or (check.needs in ("run", "training") and case.prepared is None):
+    if check.needs and case.table is None:
+        yield Finding(name, "SKIP", "not looked at: the data cannot be read")
+        return
+    if check.needs in ("run", "training") and case.prepared is None:
+        yield Finding(name, "SKIP", "not looked at: the run cannot be built")
         return
     is_fitted = case.prepared is not None and isinstance(case.prepared.network.head, FittedHead)
     if is_fitted and (check.needs == "training" or name in OF_LOGITS):

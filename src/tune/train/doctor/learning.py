@@ -15,6 +15,7 @@ from tune.train.doctor.case import ROWS
 from tune.train.doctor.finding import Finding, judged, listed
 from tune.train.doctor.watch import silent_units
 from tune.train.prepare import prepare
+from tune.train.probe.lowered import lowered
 from tune.train.probe.range_test import range_test, suggest
 from tune.train.probe.steps import train_steps, untouched
 
@@ -85,6 +86,9 @@ def check_frozen(case: Case) -> Iterator[Finding]:
 def check_gradient(case: Case) -> Iterator[Finding]:
     """Size of the gradient in the first layer that trains against the last, per value."""
     run, seen = case.run, _seen(case)
+    if seen.has_blown_up:
+        yield Finding("gradients", "SKIP", "the loss blew up, and every gradient with it: look at `rate` first")
+        return
     sizes: dict[str, float] = {}
     for layer, names in run.network.layers.items():
         pairs = [
@@ -136,13 +140,7 @@ def check_update(case: Case) -> Iterator[Finding]:
     if not seen.updates:
         yield Finding("update", "SKIP", "no step was made")
         return
-    ratios = {
-        name: statistics.median(each)
-        for name, each in seen.updates.items()
-        if dict(run.learner.named_parameters())[name].ndim > 1
-    }
-    ratios = ratios or {name: statistics.median(each) for name, each in seen.updates.items()}
-    typical = statistics.median(ratios.values())
+    typical = _typical(case)
     steps = run.config["epochs"] * run.data.steps_per_epoch
     lr = run.learner.base_lr
     text = f"a step moves the weights by {100 * typical:.2g} % of their size; {steps:,} steps"
@@ -152,7 +150,7 @@ def check_update(case: Case) -> Iterator[Finding]:
         yield Finding("update", "FAIL", text, f"lr={_rounded(lr * min(factor, 1e6))}, or tune lr-find")
     elif typical > _FAST:
         text = f"{text}: each replaces what the last one learned"
-        yield Finding("update", "FAIL", text, f"lr={_rounded(lr * 0.03 / typical)}, or tune lr-find")
+        yield Finding("update", "FAIL", text, _lower(case))
     else:
         yield Finding("update", "PASS", text)
     if seen.pulls:
@@ -170,12 +168,12 @@ def check_rate(case: Case) -> Iterator[Finding]:
     losses = seen.losses
     if not math.isfinite(losses[-1]):
         text = f"the loss is no longer finite after {len(losses)} steps"
-        yield Finding("rate", "FAIL", text, f"lr={_rounded(case.run.learner.base_lr / 10)}, or tune lr-find")
+        yield Finding("rate", "FAIL", text, _lower(case))
         return
     third = max(1, len(losses) // 3)
     begun, ended = losses[0], statistics.fmean(losses[-third:])
     text = f"loss {begun:.3g} → {ended:.3g} in {len(losses)} steps at lr={_rounded(case.run.learner.base_lr)}"
-    do = f"lr={_rounded(case.run.learner.base_lr / 10)}, or tune lr-find"
+    do = _lower(case)
     if ended > _RISE * begun:
         yield Finding("rate", "FAIL", f"{text}: it rises", do)
     elif ended > _STILL * begun:
@@ -259,6 +257,19 @@ def _bold(case: Case) -> float:
     if all(phase.trained == {"head"} for phase in case.run.phases):
         return 3e-2
     return 1e-3 if case.run.network.backbone.weights_digest else 5e-3
+
+
+def _typical(case: Case) -> float:
+    """By how much of its size a step moves the weights of a layer; biases, which are few, only where all are."""
+    updates, parameters = _seen(case).updates, dict(case.run.learner.named_parameters())
+    wide = {name: each for name, each in updates.items() if parameters[name].ndim > 1}
+    return statistics.median(statistics.median(each) for each in (wide or updates).values())
+
+
+def _lower(case: Case) -> str:
+    seen = _seen(case)
+    rate = lowered(case.run.learner.base_lr, seen.optimizer, _typical(case) if seen.updates else 0.0)
+    return f"lr={_rounded(rate)}, or tune lr-find"
 
 
 def _seen(case: Case) -> Any:

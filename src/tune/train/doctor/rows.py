@@ -36,7 +36,10 @@ def check_images(case: Case) -> Iterator[Finding]:
         names = listed([f"{name} ({reason})" for name, reason in case.skipped])
         is_accepted = case.config["data"].get("unreadable") == "skip"
         text = f"{len(case.skipped)} of {total:,} images cannot be read: {names}"
-        yield Finding("images", "WARN" if is_accepted else "FAIL", text, "repair them, or data.unreadable=skip")
+        if is_accepted:
+            yield Finding("images", "WARN", f"{text}; the run leaves them out", "repair or remove them")
+        else:
+            yield Finding("images", "FAIL", text, "repair or remove them, or data.unreadable=skip")
     modes, sizes = _headers(case)
     if not modes:
         yield Finding(

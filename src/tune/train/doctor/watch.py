@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
+from tune.train.probe.losses import blew_up
 from tune.train.probe.steps import train_steps, untouched
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ class Watch:
     """What was seen.
 
     Args:
-        rows: of each step.
-        losses: of each step.
-        seconds: that each step took, without the wait for its batch.
+        rows: of each batch; of some only the last makes a step, where gradients are accumulated.
+        losses: of each batch.
+        seconds: that each batch took, without the wait for it.
         waits: seconds for each batch.
         gradients: name of a parameter → its gradient's largest norm; before clipping.
         updates: name of a parameter → sizes of its changes in each step, as shares of its size.
@@ -41,6 +42,9 @@ class Watch:
         moved: names of parameters and buffers that are not what they were.
         missing: names of parameters that require a gradient and are in no group of the optimizer.
         training: names of frozen norm layers that were in training mode.
+        has_blown_up: whether the loss was far above the first; updates and pulls are of the steps
+            before.
+        optimizer: that made the steps.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -53,6 +57,8 @@ class Watch:
     moved: set[str] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)
     training: list[str] = field(default_factory=list)
+    has_blown_up: bool = False
+    optimizer: Any = None
 
 
 def watched(prepared: Prepared, steps: int, seconds: float) -> Watch:
@@ -76,7 +82,7 @@ class _Watching(Callback):
         self.seen, self.end = seen, end
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.asked = time.monotonic()
+        self.asked, self.steps = time.monotonic(), trainer.global_step
         self.names = {id(p): name for name, p in pl_module.named_parameters()}
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -88,6 +94,7 @@ class _Watching(Callback):
             held = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
             self.seen.missing = [name for name, p in trained.items() if id(p) not in held]
             self.seen.training = _norms_in_training(pl_module)
+            self.seen.optimizer = trainer.optimizers[0]
         self.begun = time.monotonic()
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -99,9 +106,12 @@ class _Watching(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.seen.seconds.append(time.monotonic() - self.begun)
         self.seen.rows.append(sum(len(each.labels) for each in batch.values()))
-        self.seen.losses.append(float(outputs["loss"]))
+        self.seen.losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)  # Lightning divides it
+        self.seen.has_blown_up |= blew_up(self.seen.losses[0], self.seen.losses[-1])
         parameters = dict(pl_module.named_parameters())
-        for group in trainer.optimizers[0].param_groups:
+        has_moved = trainer.global_step > self.steps
+        self.steps = trainer.global_step
+        for group in trainer.optimizers[0].param_groups if has_moved and not self.seen.has_blown_up else ():
             for parameter in group["params"]:
                 name = self.names.get(id(parameter), "")
                 if name in self.weights:
