@@ -40,14 +40,18 @@ def doctor(words: list[str]) -> int:
     problems = check(composed, tree, asked.allow)
     if problems:
         raise ConfigError(*problems)
+    from tune.train.adapt.beside import before_training
     from tune.train.doctor.examine import CHECKS, examine
 
     names = _chosen(list(CHECKS), asked.only, asked.skip)
     if asked.picture and not Path(asked.picture).absolute().parent.is_dir():
         raise ConfigError(Problem("--picture", f"there is no folder {Path(asked.picture).parent}"))
+    first, *later = before_training(composed.cfg)
+    if later:
+        say("note: the source is learned first; that run is looked at")
     found = []
     width = max(len(name) for name in names)
-    for finding in examine(composed.cfg, names, quick=asked.quick, picture=asked.picture):
+    for finding in examine(first, names, quick=asked.quick, picture=asked.picture):
         print(finding.line(width), file=sys.stderr if asked.json else sys.stdout, flush=True)
         found.append(finding)
     failures, warnings = (sum(finding.status == status for finding in found) for status in ("FAIL", "WARN"))

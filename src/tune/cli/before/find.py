@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune.cli.arguments import parser_of
 from tune.cli.run import check_all
-from tune.config.across.domains import is_source_free, starts_from_run
+from tune.config.across.domains import learns_source_first
 from tune.config.across.fitted import is_fitted
 from tune.config.across.latest import pin_latest
 from tune.config.across.rate import LBFGS
@@ -142,7 +142,7 @@ def refuse(cfg: dict[str, Any], verb: str) -> None:
         )
     if str(cfg["trainer"].get("strategy", "")).startswith("ddp"):
         problems.append(Problem("trainer", f"{verb} works in one process: trainer=auto. The answer is per process"))
-    if is_source_free(cfg) and not starts_from_run(cfg):
+    if learns_source_first(cfg):
         text = "the source has to be learned first: give the run that did, backbone.weights=run:ID"
         problems.append(Problem("backbone.weights", text))
     if problems:
