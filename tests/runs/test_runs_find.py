@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 
 from tune.cli.main import main
 from tune.config.compose import ConfigTree, compose
 from tune.train.prepare import prepare
+from tune.train.probe.batch_size import STEPS, of_size
 from tune.train.probe.divide import divide, judge
 from tune.train.probe.losses import losses_at
 from tune.train.probe.range_test import range_test, suggest
 from tune.train.probe.rate import find_rate
+from tune.train.probe.steps import train_steps
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
@@ -159,6 +162,21 @@ def test_batch_find_tells_sizes_and_leaves_the_step_as_it_is(capsys, tmp_path):
     assert "batch_size=16 does" in out
     assert "rows/s" in said
     assert not (tmp_path / "outputs").exists()
+
+
+def test_what_is_timed_does_not_wait_for_the_end_of_an_epoch():
+    events = []
+
+    class Events(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            events.append("epoch")
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            events.append(len(batch["target"].labels))
+
+    composed = compose(ConfigTree(), CONVNET)
+    train_steps(prepare(of_size(composed.cfg, 32), decode=False), STEPS, [Events()])
+    assert events == [32, 6, 32, "epoch"]  # of 38 rows
 
 
 @pytest.mark.parametrize(

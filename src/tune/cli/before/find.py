@@ -75,7 +75,7 @@ def batch_find(words: list[str]) -> int:
     parser.add_argument("--grow", action="store_true", help="put the largest batch that fits in place of batch_size")
     asked = parser.parse_intermixed_args(words)
     prepared = _prepared(asked, "tune batch-find")
-    from tune.train.probe.batch_size import accumulation, sizes
+    from tune.train.probe.batch_size import advice, sizes
 
     config, rows, device = prepared.config, len(prepared.data.trained), prepared.device
     del prepared
@@ -88,19 +88,11 @@ def batch_find(words: list[str]) -> int:
     fitting = [size.rows for size in found if not size.trouble]
     if not fitting:
         raise RunError(f"not even one row fits: {found[-1].trouble}. A smaller backbone.input_size takes less")
-    largest, batch_size = max(fitting), config["batch_size"]
-    parts = accumulation(batch_size, largest)
-    line = f"{largest} rows fit" + ("" if found[-1].trouble else f" (there are {rows} to train on)")
+    largest = max(fitting)
+    fit = f"{largest} rows fit" + ("" if found[-1].trouble else f" (there are {rows} to train on)")
     now = config["trainer"].get("accumulate_grad_batches", 1)
-    if asked.grow:
-        paste = [f"batch_size={largest}"] + (["trainer.accumulate_grad_batches=1"] if now > 1 else [])
-        print(f"{' '.join(paste)}   {line}. It is another training: look for the rate anew, tune lr-find")
-    elif batch_size // now <= largest or not found[-1].trouble:
-        paste = []
-        print(f"{line}: batch_size={batch_size} does, leave it as it is")
-    else:
-        paste = [f"trainer.accumulate_grad_batches={parts}"]
-        print(f"{paste[0]}   {line}: {parts} batches of {batch_size // parts} make a step of {batch_size}, as before")
+    paste, told = advice(config["batch_size"], now, largest, is_full=bool(found[-1].trouble), grow=asked.grow)
+    print("   ".join(filter(None, [" ".join(paste), fit + told])))
     if asked.json:
         print(json.dumps({"largest": largest, "paste": paste, "sizes": [vars(size) for size in found]}))
     return 0
