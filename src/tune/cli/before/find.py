@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.cli.arguments import parser_of
+from tune.cli.arguments import parser_of, refuse_picture
 from tune.cli.run import check_all
 from tune.config.across.domains import learns_source_first
 from tune.config.across.fitted import is_fitted
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 def lr_find(words: list[str]) -> int:
     """`tune lr-find [--flags] [overrides]`. Returns the exit code."""
-    parser = parser_of("lr-find", "Look for a rate by a few steps of the run's own training.", "configs", "allow")
+    parser = parser_of(
+        "lr-find", "Look for a rate by a few steps of the run's own training.", "configs", "allow", "one"
+    )
     parser.add_argument("overrides", nargs="*", help="as of tune run")
     parser.add_argument(
         "--method",
@@ -42,8 +44,8 @@ def lr_find(words: list[str]) -> int:
     )
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="write the curve as a picture")
     asked = parser.parse_intermixed_args(words)
-    if asked.picture and asked.picture.suffix != ".png":
-        raise ConfigError(Problem("--picture", f"{asked.picture} does not end with .png"))
+    if asked.picture:
+        refuse_picture(asked.picture)
     prepared = _prepared(asked, "tune lr-find")
     from tune.cli.before.rate_curve import draw, picture
     from tune.train.probe.rate import find_rate
@@ -54,8 +56,8 @@ def lr_find(words: list[str]) -> int:
     for line in draw(found, shutil.get_terminal_size((72, 24)).columns):
         say(line)
     if asked.picture:
-        asked.picture.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(asked.picture, picture(found))
+        say(f"picture   {asked.picture}")
     answer = found.suggestion
     print(f"lr={written(answer.lr)}   {answer.reason}")
     if asked.json:
@@ -70,7 +72,9 @@ def lr_find(words: list[str]) -> int:
 
 def batch_find(words: list[str]) -> int:
     """`tune batch-find [--flags] [overrides]`. Returns the exit code."""
-    parser = parser_of("batch-find", "Look for the largest batch that fits, by powers of two.", "configs", "allow")
+    parser = parser_of(
+        "batch-find", "Look for the largest batch that fits, by powers of two.", "configs", "allow", "one"
+    )
     parser.add_argument("overrides", nargs="*", help="as of tune run")
     parser.add_argument("--grow", action="store_true", help="put the largest batch that fits in place of batch_size")
     asked = parser.parse_intermixed_args(words)

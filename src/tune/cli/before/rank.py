@@ -53,7 +53,11 @@ def rank(words: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(
-        "rank", "Compare frozen backbones on the data of an experiment, before anything trains.", "configs", "allow"
+        "rank",
+        "Compare frozen backbones on the data of an experiment, before anything trains.",
+        "configs",
+        "allow",
+        "one",
     )
     parser.add_argument("words", nargs="*", help="overrides; with --runs also runs (all finished ones by default)")
     parser.add_argument("--backbones", metavar="A,B,…", help="options of backbone; keys behind colons: A:weights=none")

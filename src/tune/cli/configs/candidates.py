@@ -16,7 +16,13 @@ from tune.config.tree import ConfigTree
 from tune.errors import ConfigError
 from tune.run_dir import run_id
 
-_OF_PARSER = {"configs": ["--config-dir"], "allow": ["--allow"], "output": ["--output"], "": ["--json", "--traceback"]}
+_OF_PARSER = {
+    "configs": ["--config-dir"],
+    "allow": ["--allow"],
+    "output": ["--output"],
+    "": ["--json", "--traceback"],
+    "one": [],
+}
 """Flags that `parser_of` adds, by the word that asks for them."""
 
 _NAMES_FIRST = {"ls": 3, "explain": 1, "cp": 2, "cache": 1}
