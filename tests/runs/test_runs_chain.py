@@ -251,6 +251,7 @@ def test_a_sweep_has_a_chain_for_each_trial(go):
         assert weights(folder).keys() == weights(folder / "stage-2").keys()
     assert not same(weights(answer["trials"][0]["run_dir"]), weights(answer["trials"][1]["run_dir"]))
     assert "test_straight/auroc" in said
+    assert not any(list(Path(trial["run_dir"]).rglob("pictures")) for trial in answer["trials"])
 
     # A trial that was cut off keeps the stages that it had finished.
     folder = Path(answer["trials"][0]["run_dir"])

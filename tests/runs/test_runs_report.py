@@ -252,10 +252,10 @@ def test_a_fitted_head_a_task_of_numbers_and_no_test_part(here, capsys):
 
 
 def test_a_chain_has_the_curves_of_its_stages(here, capsys):
-    synthetic = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=1", "freeze=mid", "pictures=false"]
+    synthetic = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=1", "freeze=mid"]
     assert main(["run", *synthetic, 'stages=[["data.split.seed=1"],["lr=1e-3"]]', "name=chained"]) == 0
     answer, page, _ = report(capsys, str(next(here.glob("outputs/chained/chain-*"))))
-    assert {"Training: stage-1", "Training: stage-2", "Classes"} <= set(sections(answer))
+    assert {"Training: stage-1", "Training: stage-2", "Classes", "What the network sees"} <= set(sections(answer))
     check_safe(page)
 
 

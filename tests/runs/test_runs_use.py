@@ -296,3 +296,22 @@ def test_what_cannot_be_measured_is_refused(trained, words, text, capsys):
     run_dir = str(trained(*FOLDER, "freeze=deep"))
     assert main(["evaluate", run_dir, *words]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_run_measures_at_its_end_what_evaluate_lists(trained, capsys):
+    words = ["freeze=mid", "evaluate.tta=true", "evaluate.calibrate=true"]
+    run_dir = trained(*FOLDER, *words)
+    record = json.loads((run_dir / "run.json").read_text())
+    found = answer(capsys, "evaluate", str(run_dir), "--tta")
+    assert record["metrics"]["test/tta_accuracy"] == found["metrics"]["test/accuracy"]
+    assert record["metrics"]["test/tta_auroc"] == pytest.approx(found["metrics"]["test/auroc"])
+    assert record["views"] == found["views"]
+    assert record["calibration"] == pytest.approx(
+        answer(capsys, "evaluate", str(run_dir), "--calibrate")["calibration"], rel=1e-4
+    )
+    plain = json.loads((trained(*FOLDER, "freeze=mid") / "run.json").read_text())
+    assert {name: record["metrics"][name] for name in plain["metrics"]} == plain["metrics"]
+    assert main(["run", *SMALL, *FOLDER, *words, "data.split.test=0"]) == 2
+    err = capsys.readouterr().err
+    assert "evaluate.tta" in err
+    assert "evaluate.calibrate" in err

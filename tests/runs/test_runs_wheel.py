@@ -74,7 +74,8 @@ def test_the_wheel_holds_code_and_every_config_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (entry_points,) = [archive.read(name).decode() for name in names if name.endswith("entry_points.txt")]
-    code = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
+    sources = [path for kind in ("py", "css") for path in (ROOT / "src").rglob(f"*.{kind}")]
+    code = {path.relative_to(ROOT / "src").as_posix() for path in sources}
     configs = {f"tune/conf/{path.relative_to(ROOT / 'conf').as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert {name for name in names if ".dist-info/" not in name} == code | configs
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -60,6 +60,8 @@ class Evaluate:
         steps: of pgd and teacher; each is 2.5 eps / steps long.
         rows: number of test rows that are attacked, of each class as many as it has there; all of them by default.
         teacher: weights of the public network, as `backbone.weights`; by default those that the run started from.
+        tta: also the mean over each test image and its flips, as the run saw them in training.
+        calibrate: also a temperature, fitted to validation rows, and what it makes of the test rows' calibration.
     """
 
     attack: Literal["fgsm", "pgd", "teacher"] | None = None
@@ -67,6 +69,8 @@ class Evaluate:
     steps: Annotated[int, Range("[1, 1000]")] = 5
     rows: Annotated[int, Range("[1, inf)")] | None = None
     teacher: str | None = None
+    tta: bool = False
+    calibrate: bool = False
 
 
 @dataclass(frozen=True)

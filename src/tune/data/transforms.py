@@ -71,7 +71,15 @@ class InputTransform:
         Raises:
             DataError: if the file cannot be read.
         """
-        return pixel.to_dtype(self._fitted(as_picture(image), None), torch.float32, scale=True).expand(3, -1, -1)
+        return pixel.to_dtype(self.resized(image), torch.float32, scale=True)
+
+    def resized(self, image: Path | str | np.ndarray | Image.Image) -> Tensor:
+        """(3, H, W) uint8: what `finish` makes the network's input of, alone or as a batch.
+
+        Raises:
+            DataError: if the file cannot be read.
+        """
+        return self._fitted(as_picture(image), None).expand(3, -1, -1)
 
     def start(self, image: Path | str | np.ndarray | Image.Image, augment: Augment | None = None) -> Picture:
         """What of the way to a tensor is the same each time: all but what is random, and a random crop is resized.

@@ -44,7 +44,7 @@ from tune.train.callbacks.progress import Progress
 from tune.train.choose.auto import noted, taken_over
 from tune.train.devices.ranks import Ranks
 from tune.train.devices.trainer import build_trainer, world_size
-from tune.train.finished.attacked import with_attack
+from tune.train.finished.beside_test import with_measures
 from tune.train.fitted.run import fit_once
 from tune.train.fused.group import is_member
 from tune.train.interrupt import OwnSignals, interruptible, judge
@@ -251,7 +251,7 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
         result = with_test(result, prepared, run_dir, {k: float(v) for k, v in trainer.callback_metrics.items()})
         for line in prepared.learner.answers.lines("test"):
             say(line)
-        result = with_attack(result, prepared, say)
+        result = with_measures(result, prepared, run_dir, say)
     result |= guard(job.config, learner, run_dir, say)
     if job.record and prepared.rank == 0:
         for path in (run_dir / "checkpoints").iterdir():

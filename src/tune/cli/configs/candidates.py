@@ -20,8 +20,8 @@ _OF_PARSER = {
     "configs": ["--config-dir"],
     "allow": ["--allow"],
     "output": ["--output"],
-    "": ["--json", "--traceback"],
     "one": [],
+    "": ["--json", "--quiet", "--traceback"],
 }
 """Flags that `parser_of` adds, by the word that asks for them."""
 

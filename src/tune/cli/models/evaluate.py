@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tune.cli.arguments import parser_of
-from tune.cli.models.otherwise import add_flags, is_otherwise, otherwise
+from tune.cli.models.otherwise import THRESHOLDS, is_otherwise, otherwise
 from tune.config.across import attack as across
 from tune.config.signature.annotations import type_of
 from tune.config.signature.source import Found, find, signature
@@ -38,7 +38,14 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--rows", metavar="N", help="test rows that are attacked, of each class its share (all)")
     parser.add_argument("--teacher", metavar="WEIGHTS", help="of the public network (those that the run started from)")
     parser.add_argument("--pictures", action="store_true", help="draw its surest mistakes, for tune report: pictures/")
-    add_flags(parser)
+    parser.add_argument("overrides", nargs="*", metavar="data=…", help="other data, of which every row is measured")
+    parser.add_argument("--tta", action="store_true", help="mean over the image and its flips, as in training")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="fit a temperature to validation rows, and say the ECE"
+    )
+    parser.add_argument(
+        "--threshold", metavar="T", help=f"for the second of two classes: a number, or {', '.join(THRESHOLDS)}"
+    )
     asked = parser.parse_intermixed_args(words)
     node = _node(asked)
     run_dir = find_run(asked.run, asked.output)

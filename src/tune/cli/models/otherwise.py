@@ -21,18 +21,6 @@ from tune.talk import say
 THRESHOLDS = ("auto", "accuracy", "balanced_accuracy", "f1")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags and words of this way to measure."""
-    parser.add_argument("overrides", nargs="*", metavar="data=…", help="other data, of which every row is measured")
-    parser.add_argument("--tta", action="store_true", help="mean over the image and its flips, as in training")
-    parser.add_argument(
-        "--calibrate", action="store_true", help="fit a temperature to validation rows, and say the ECE"
-    )
-    parser.add_argument(
-        "--threshold", metavar="T", help=f"for the second of two classes: a number, or {', '.join(THRESHOLDS)}"
-    )
-
-
 def is_otherwise(asked: argparse.Namespace) -> bool:
     """Whether any of them was given."""
     return bool(asked.overrides or asked.tta or asked.calibrate or asked.threshold is not None)
@@ -94,11 +82,9 @@ def _tell(answer: dict[str, Any], tasks: dict[str, Any], threshold: float | str 
     if isinstance(threshold, str):
         print(f"threshold {answer['threshold']:.4g}, the best on validation rows ({threshold})")
     if "calibration" in answer:
-        found = answer["calibration"]
-        told = ", ".join(
-            f"{name.upper()} {found[f'{name}_before']:.3f} → {found[f'{name}_after']:.3f}" for name in ("ece", "nll")
-        )
-        print(f"calibrate T = {found['temperature']:.3f} from {found['fitted_on']} validation rows: {told}")
+        from tune.train.finished.other import calibration_line
+
+        print(calibration_line(answer["calibration"]))
 
 
 def _threshold(text: str | None) -> float | str | None:

@@ -1,1 +1,1 @@
-"""A trained network for use elsewhere. A format more: what writes and runs it in `formats`, and a word in the verb."""
+"""A trained network for use elsewhere. One more format: what writes and runs it in `formats`, and a word in the CLI."""

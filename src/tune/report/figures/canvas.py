@@ -28,6 +28,8 @@ SHADES = ("#dbe7fb", "#3f7fdc", "#15396f")
 WIDTH, HEIGHT = 4.9, 3.1  # inches; a point is a pixel where the page is as wide as a phone
 
 _INK = "#000000"
+HALO = "#000001"
+"""Ink of text that lines run through."""
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -161,8 +163,10 @@ def _plain(element: Tree.Element, name: str, used: set[bytes]) -> None:
             given[key] = f"#{name}-{value[1:]}"
         elif value.startswith("url(#"):
             given[key] = f"url(#{name}-{value[5:]}"
-        elif value == _INK and key in ("fill", "stroke"):
+        elif value in (_INK, HALO) and key in ("fill", "stroke"):
             given[key] = "currentColor"
+            if value == HALO:
+                given["class"] = "halo"
     if element.tag == f"{{{_SVG}}}text" and "fill" not in given:
         given["fill"] = "currentColor"
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tune.report.figures.canvas import COLORS, QUIET, SHADES, by_logarithm, canvas, label, labels
+from tune.report.figures.canvas import COLORS, HALO, QUIET, SHADES, by_logarithm, canvas, label, labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,10 +138,10 @@ def parallel(name: str, keys: Sequence[Key], values: Sequence[float], metric: st
             axes.axvline(place, color=QUIET, linewidth=0.8)
             for text in _marks(key):
                 height = _heights(key)[list(key.values).index(text)]
-                axes.text(place + 0.03, height, label(text, 16), fontsize=8, va="center")
+                axes.text(place + 0.03, height, label(text, 16), fontsize=8, va="center", color=HALO)
         axes.axvline(len(keys), color=QUIET, linewidth=0.8)
         for height, value in ((0, low), (1, high)) if high > low else ((0.5, low),):
-            axes.text(len(keys) - 0.03, height, f"{value:.3g}", fontsize=8, va="center", ha="right")
+            axes.text(len(keys) - 0.03, height, f"{value:.3g}", fontsize=8, va="center", ha="right", color=HALO)
         axes.set(xlim=(-0.1, len(keys) + 0.1), ylim=(-0.06, 1.06))
         axes.set_xticks(range(len(keys) + 1), [*labels([key.name for key in keys], 20), label(metric)])
         axes.set_yticks([])

@@ -18,6 +18,9 @@ DEAD = "dead"
 UNREADABLE = "unreadable"
 """A run whose run.json is no JSON object with a status: somebody else wrote it."""
 
+RESULTS = "outputs"
+"""Folder of all results, unless another is named."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -130,10 +133,12 @@ def collect(output: Path) -> tuple[list[Entry], list[Sweep]]:
     """Runs of their own (chains and ensembles too), and sweeps; each in the order they were written, newest last.
 
     Raises:
-        ConfigError: if there is no such folder.
+        ConfigError: if there is no such folder, unless it is the one in which the first run will make it.
     """
     if not output.is_dir():
-        raise ConfigError(Problem(str(output), "there is no such folder of results yet; --output names another"))
+        if output == Path(RESULTS):
+            return [], []
+        raise ConfigError(Problem(str(output), "there is no such folder of results"))
     entries, sweeps = [], []
     for name in _folders(output):
         more, found = _in_name(name)

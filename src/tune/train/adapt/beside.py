@@ -151,7 +151,7 @@ def _from_run(config: dict[str, Any], run_dir: Path) -> dict[str, Any]:
 
 def _alone(config: dict[str, Any]) -> dict[str, Any]:
     """The config of a run beside which no other stands."""
-    return {**config, "guard": False, "logger": {}, "evaluate": {}, "stages": []}
+    return {**config, "guard": False, "logger": {}, "evaluate": {}, "stages": [], "pictures": False}
 
 
 @contextmanager

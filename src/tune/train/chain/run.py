@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 LOG = logging.getLogger("tune")
-_OF_THE_LAST = ("model.yaml", "model.safetensors", "predictions")
+_OF_THE_LAST = ("model.yaml", "model.safetensors", "predictions", "pictures")
 
 
 def run_chain(job: Job, say: Say) -> Outcome:
@@ -151,8 +151,9 @@ def _run(job: Job, parts: list[Part], states: dict[str, str], record: Record, sa
         if weights != job.config["stages"][part.stage - 1]["config"]["backbone"].get("weights"):
             words.append(f"{WEIGHTS}={weights}")
         resume = states[part.name] == RESUMED
+        config = {**part.config, "pictures": part.config["pictures"] and not job.record}  # a trial has none
         try:
-            outcome = execute(Job(part.config, words, part.choices, str(part.folder), resume), say)
+            outcome = execute(Job(config, words, part.choices, str(part.folder), resume), say)
         except ConfigError as error:  # what only the weights of the stage before can tell
             raise RunError(f"{part.title} failed: {error}") from error
         if outcome.status != "done":
@@ -179,10 +180,10 @@ def _seconds(parts: list[Part]) -> float:
 
 
 def _take_result(last: Part, folder: Path) -> None:
-    """Put the last stage's model and predictions into the chain's folder."""
+    """Put the last stage's model, predictions and pictures into the chain's folder."""
     for name in _OF_THE_LAST:
         path = last.folder / name
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
         for file in files:
             (folder / file.relative_to(last.folder)).parent.mkdir(exist_ok=True)
             atomic_write(folder / file.relative_to(last.folder), file.read_bytes())

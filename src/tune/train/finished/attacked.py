@@ -31,10 +31,15 @@ def refuse_attack(config: dict[str, Any], backbone: Backbone, table: Table, part
         ConfigError: with every reason.
     """
     options, problems = Evaluate(**config["evaluate"]), []
-    if options.attack is None:
-        return
     tested = tested_rows(table, parts)
-    if not len(tested):
+    for key in ("tta", "calibrate"):
+        if getattr(options, key) and not len(tested):
+            problems.append(Problem(f"evaluate.{key}", "is about test rows, and there are none: data.split.test=0.2"))
+    if options.calibrate and len(table.labelled(parts.val)) < len(parts.val):
+        problems.append(Problem("evaluate.calibrate", "is fitted to labels of validation rows, which are hidden here"))
+    if options.attack is None and not problems:
+        return
+    if options.attack is not None and not len(tested):
         text = "attacks test rows, and there are none: data.split.test=0.2"
         problems.append(Problem("evaluate.attack", text))
     elif options.rows is not None and options.rows > len(tested):

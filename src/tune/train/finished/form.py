@@ -124,7 +124,7 @@ class Form:
                 image = as_picture(images[place])
             except DataError as error:
                 return place, error.problems[0].text
-            return place, [transform(image) for transform in self.transforms]
+            return place, [transform.resized(image) for transform in self.transforms]
 
         rows, ready = [], []
         for place, made in in_order(load, range(len(images)), workers, depth=3 * batch_size):
@@ -140,7 +140,9 @@ class Form:
             yield self._answer(rows, ready, view)
 
     def _answer(self, rows: list[int], ready: list[list[Tensor]], view: Callable[[Tensor], Tensor]) -> Answered:
-        return Answered(rows, *self([view(torch.stack(column)) for column in zip(*ready, strict=True)]))
+        # Normalised here, all at once: in the threads torch would start threads of its own for each image.
+        columns = zip(self.transforms, zip(*ready, strict=True), strict=True)
+        return Answered(rows, *self([view(transform.finish(torch.stack(column))) for transform, column in columns]))
 
 
 class _Member:

@@ -146,6 +146,13 @@ def calibration(
     }
 
 
+def calibration_line(found: dict[str, float]) -> str:
+    """What `calibration` gave, in one line."""
+    pairs = {name: (found[f"{name}_before"], found[f"{name}_after"]) for name in ("ece", "nll")}
+    told = ", ".join(f"{name.upper()} {before:.3f} → {after:.3f}" for name, (before, after) in pairs.items())
+    return f"calibrate T = {found['temperature']:.3f} from {found['fitted_on']} validation rows: {told}"
+
+
 def _nll(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(-np.log(np.maximum(probs[np.arange(len(labels)), labels], 1e-12)).mean())
 

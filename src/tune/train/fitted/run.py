@@ -25,7 +25,7 @@ from tune.models.interface import FittedHead
 from tune.models.weights_file import note_threshold
 from tune.train.callbacks.history import write_history
 from tune.train.callbacks.loggers import build_loggers
-from tune.train.finished.attacked import with_attack
+from tune.train.finished.beside_test import with_measures
 from tune.train.record import common_facts
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def fit_once(prepared: Prepared, run_dir: Path, weights: WeightsFile, say: Calla
         index, labels, probs, loss = predicted["test"]
         write_predictions(folder / "test.csv", *names, index, labels, probs, threshold)
         result = tell(result, common_facts(prepared)["counts"], probs, labels, loss, threshold)
-        result = with_attack(result, prepared, say)
+        result = with_measures(result, prepared, run_dir, say)
     return result
 
 

@@ -71,7 +71,7 @@ def _can_fuse(config: dict[str, Any]) -> bool:
         and not config["augment"].get("mixup")
         and not config["augment"].get("cutmix")
         and not config["data"].get("tasks")
-        and not config["evaluate"].get("attack")
+        and not any(config["evaluate"].get(key) for key in ("attack", "tta", "calibrate"))
         and not (trainer.keys() - {"_target_", "accelerator", "devices"})
         and trainer.get("devices", 1) == 1
         and trainer.get("accelerator") != "tpu"

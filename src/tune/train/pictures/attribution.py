@@ -122,8 +122,9 @@ def _last_place(network: Network, part: nn.Module, image: Tensor) -> Place | Non
     """The last module, called once, that keeps places apart and whose places have a gradient."""
     calls: dict[str, list[Tensor]] = {}
     hooks = []
+    inside = set(part.modules()) - {part}
     for name, module in network.named_modules():
-        if module is not part and any(module is each for each in part.modules()):
+        if module in inside:
 
             def note(module: nn.Module, given: object, output: object, name: str = name) -> None:
                 if isinstance(output, torch.Tensor) and output.requires_grad:

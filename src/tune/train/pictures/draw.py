@@ -140,7 +140,7 @@ def _samples(prepared: Prepared, folder: Path) -> dict[str, Any]:
     height, width = data.transform.size
     scale = min(1.0, _TILE / max(height, width))
     tile = max(1, round(width * scale)), max(1, round(height * scale))
-    grid = Image.new("RGB", (len(chosen) * (tile[0] + _GAP) - _GAP, len(views) * (tile[1] + _GAP) - _GAP), "white")
+    grid = Image.new("RGBA", (len(chosen) * (tile[0] + _GAP) - _GAP, len(views) * (tile[1] + _GAP) - _GAP))
     for line, view in enumerate(views):
         pixels = data.transform.undone(torch.stack([data.load(view, row) for row in chosen]))
         for column, image in enumerate(pixels):
