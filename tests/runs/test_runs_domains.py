@@ -411,6 +411,26 @@ def test_a_dry_run_looks_at_both_domains(capsys):
         assert "nothing was started" in capsys.readouterr().err
 
 
+def test_before_the_source_is_learned_both_runs_are_looked_at(capsys):
+    both()
+    words = [*WORDS, "transfer=source_free", "objective=val/infomax", "epochs=1", "guard=false"]
+    assert main(["run", *words, "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if line.startswith(("source ", "target "))] == [
+        "source    is learned first, then closed",
+        "target    from what that run leaves",
+    ]
+    assert re.findall("train / 40 val / 40 test", said) == 3 * ["train / 40 val / 40 test"]  # both, then the target
+    assert not Path("outputs").exists()
+    assert main(["doctor", *words, "--only", "start,rate"]) == 0
+    assert "the source is learned first" in capsys.readouterr().err
+    run(capsys, *words, start=[])
+    assert main(["run", *words, "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "is learned first" not in said
+    assert "weights from run" in said
+
+
 def test_a_loss_between_rows_measures_retrieval_in_both_domains(capsys):
     both()
     words = ["transfer=coral", "loss=triplet", "head=mlp", "batch_size=20", "loss.rows_per_class=5"]

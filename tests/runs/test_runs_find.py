@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 
 from tune.cli.main import main
 from tune.config.compose import ConfigTree, compose
 from tune.train.prepare import prepare
+from tune.train.probe.batch_size import STEPS, of_size
 from tune.train.probe.divide import divide, judge
 from tune.train.probe.losses import losses_at
 from tune.train.probe.range_test import range_test, suggest
 from tune.train.probe.rate import find_rate
+from tune.train.probe.steps import train_steps
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
@@ -138,6 +141,7 @@ def test_lr_find_answers_in_a_line_and_leaves_a_picture_alone(capsys, tmp_path):
     assert answer["lr"] <= answer["largest_stable"]
     assert "▲" in said
     assert "┤" in said
+    assert "picture   curve.png" in said
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in tmp_path.iterdir()} == {"curve.png", "cache"}
 
@@ -161,6 +165,30 @@ def test_batch_find_tells_sizes_and_leaves_the_step_as_it_is(capsys, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+def test_what_is_timed_does_not_wait_for_the_end_of_an_epoch():
+    events = []
+
+    class Events(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            events.append("epoch")
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            events.append(len(batch["target"].labels))
+
+    composed = compose(ConfigTree(), CONVNET)
+    train_steps(prepare(of_size(composed.cfg, 32), decode=False), STEPS, [Events()])
+    assert events == [32, 6, 32, "epoch"]  # of 38 rows
+
+
+@pytest.mark.parametrize("verb", ["lr-find", "doctor"])
+@pytest.mark.parametrize(("file", "text"), [("no/curve.png", "no folder no"), ("curve.jpg", "end with .png")])
+def test_a_picture_that_cannot_be_written_is_refused(capsys, tmp_path, verb, file, text):
+    answer, _, _ = answer_of(capsys, verb, *HEAD, "--picture", file, code=2)
+    assert [problem["key"] for problem in answer["problems"]] == ["--picture"]
+    assert text in answer["problems"][0]["text"]
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize(
     ("verb", "words", "key", "text"),
     [
@@ -171,6 +199,11 @@ def test_batch_find_tells_sizes_and_leaves_the_step_as_it_is(capsys, tmp_path):
         ("lr-find", ["ensemble=seeds"], "tune lr-find", "a sweep"),
         ("lr-find", ['stages=[["seed=1"],["seed=2"]]'], "stages", "one stage"),
         ("lr-find", ["lr=often"], "lr", "auto"),
+        ("lr-find", ["lr=1e-3,1e-2"], "lr", "give one"),
+        ("lr-find", ["-m", "lr=1e-3,1e-2"], "-m", "tune lr-find looks at one run"),
+        ("batch-find", ["lr=1e-3,1e-2", "--multirun"], "-m", "tune batch-find looks at one run"),
+        ("doctor", ["lr=1e-3,1e-2", "-m"], "-m", "tune doctor looks at one run"),
+        ("rank", ["--backbones", "lenet", "-m"], "-m", "tune rank looks at one run"),
         ("run", ["lr=auto", "optimizer=lbfgs"], "lr", "lr=1 is usual"),
         ("run", ["lr=auto", "trainer=ddp"], "lr", "one process"),
         ("run", ["lr=auto", "ensemble=boosting"], "lr", "boosted"),

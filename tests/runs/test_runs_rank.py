@@ -174,6 +174,7 @@ def test_a_backbone_that_cannot_be_had_is_told_and_the_others_are_ranked(capsys)
         (["--backbones", "lenet", "a1b2"], "--runs"),
         (["--backbones", "lenet", "lr=1,2"], "several values"),
         (["--backbones", "lenet", "ensemble=seeds"], "a sweep or an ensemble"),
+        (["--backbones", "lenet", "transfer=source_free"], "trains no head"),
         ([], "--backbones"),
         (["--runs"], "no finished run"),
         (["--runs", "a1b2"], "no such run"),

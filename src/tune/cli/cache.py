@@ -90,9 +90,10 @@ def _build(asked: argparse.Namespace) -> int:
         raise ConfigError(
             "stages: a chain trains what its stages stand on, so there is nothing to build before it runs"
         )
+    from tune.train.adapt.beside import before_training
     from tune.train.prepare import prepare
 
-    frozen = prepare(composed.cfg).frozen
+    frozen = prepare(before_training(composed.cfg)[0]).frozen
     say(f"cache     {frozen.describe() or 'nothing is frozen'}")
     frozen.fill(say)
     frozen.fill_views()

@@ -29,11 +29,16 @@ def runs_of(composed: Composed) -> list[tuple[str, Composed]]:
 
 def prepared_parts(job: Job) -> Iterator[tuple[list[str], dict[str, str], Prepared]]:
     """For a dry run: title, choices and what `prepare` makes of a run; of a chain, of each, as if it ran by itself."""
+    from tune.train.adapt.beside import before_training
     from tune.train.chain.run import check_parts
     from tune.train.prepare import prepare
 
     if not job.config["stages"]:
-        yield [], job.choices, prepare(job.config, decode=False)
+        *source, run = before_training(job.config)
+        for config in source:
+            yield ["source    is learned first, then closed"], job.choices, prepare(config, decode=False)
+        title = ["target    from what that run leaves"] if source else []
+        yield title, job.choices, prepare(run, decode=False)
         return
     for part in parts_of(job.config, Path(job.config["output"])):
         ((_, made),) = check_parts([part], decode=False)

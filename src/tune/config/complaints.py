@@ -15,7 +15,8 @@ def needs_multirun(axis: Axis) -> Problem:
     """What to say of several values for one run."""
     change = axis.changes[0]
     values = ",".join(each.text.partition("=")[2] for each in axis.changes)
-    text = f"{values} is several values: use -m to run each, or quote it if it is one: '{change.key}=\"{values}\"'"
+    quoted = f"'{change.key}=\"{values}\"'"
+    text = f"{values} is several values: give one, or use -m of tune run to run each. Quote it if it is one: {quoted}"
     return Problem(change.key, text, change.where)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tune.config.across.domains import closes_source
+from tune.config.across.domains import closes_source, starts_from_run
 from tune.config.build import build
 from tune.data.loading.orders import labelled_counts
 from tune.data.module import ImageData
@@ -136,7 +136,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     outputs = {name: labels.task.num_outputs for name, labels in table.tasks.items()}
     transfer = build_method(config)
     head = new_head(config, backbone.feature_dim, classes, outputs)
-    if transfer.keeps_head:
+    if transfer.keeps_head and starts_from_run(config):  # in a dry run the source may not be learned yet
         take_head(head, config)
     network = Network(backbone, head, aligned=transfer.aligns)
     refuse_equal_units(network.head)

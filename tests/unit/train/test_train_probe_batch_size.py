@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tune.train.probe.batch_size import Size, accumulation, expected, sizes
+from tune.train.probe.batch_size import Size, accumulation, advice, expected, sizes
 
 
 def machine(limit):
@@ -58,3 +58,27 @@ def test_equal_parts_that_fit_make_the_same_step(batch_size, largest):
     assert batch_size % parts == 0
     assert batch_size // parts <= largest
     assert not any(batch_size % fewer == 0 and batch_size // fewer <= largest for fewer in range(1, parts))
+
+
+@pytest.mark.parametrize("now", [1, 4])
+@pytest.mark.parametrize("largest", [8, 32, 64])
+@pytest.mark.parametrize("is_full", [True, False])
+@pytest.mark.parametrize("grow", [True, False])
+@pytest.mark.parametrize("batch_size", [8, 32, 64, 100])
+def test_a_step_of_other_rows_is_called_another_training_and_no_other_is(batch_size, now, largest, is_full, grow):
+    paste, told = advice(batch_size, now, largest, is_full=is_full, grow=grow)
+    pasted = dict(word.split("=") for word in paste)
+    rows = int(pasted.get("batch_size", batch_size))
+    parts = int(pasted.get("trainer.accumulate_grad_batches", now))
+    assert ("another training" in told) == (rows != batch_size)
+    assert grow or rows == batch_size
+    assert not is_full or -(-rows // parts) <= largest  # it fits
+    if grow and is_full:
+        assert (rows, parts) == (largest, 1)
+    if not is_full:
+        assert rows >= batch_size  # whatever fits, nothing has to shrink
+    assert bool(paste) == (rows != batch_size or parts != now)
+
+
+def test_growing_to_the_batch_that_there_is_changes_nothing():
+    assert advice(32, 1, 32, is_full=False, grow=True) == ([], ": batch_size=32 does, leave it as it is")

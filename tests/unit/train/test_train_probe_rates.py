@@ -57,6 +57,40 @@ def test_the_suggestion_is_where_a_sigmoid_falls_fastest():
     assert read.largest_stable == 1.0
 
 
+@pytest.mark.parametrize(
+    ("rates", "losses", "edge"),
+    [
+        ([1e-4, 1e-3, 1e-2, 1e-1, 1.0], [1.0, 0.9, 0.2, 0.1, 0.05], "the largest that was tried"),
+        ([1e-4, 1e-3, 1e-2, 1e-1, 1.0], [1.0, 0.9, 0.2, 0.1, 0.90], "beyond which it rose"),
+    ],
+)
+def test_a_curve_says_why_its_lowest_point_is_not_taken(rates, losses, edge):
+    read = suggest(Curve(rates, losses))
+    assert read.lr < read.largest_stable
+    assert (
+        read.reason
+        == f"the loss fell fastest at {read.lr:.2g}, which is taken: up to {read.largest_stable:.2g}, "
+        + (f"{edge}, it fell more slowly")
+    )
+
+
+def test_the_reason_says_of_rates_that_were_tried_what_they_did():
+    """Rates above 0.009 lower the loss further yet; what is taken lies between two that were tried."""
+    read = judge(Tries(0.79, {0.003: 0.5, 0.009: 0.03, 0.027: 5e-4, 0.081: 3e-7, 0.243: 2e-9}, 10))
+    assert 0.009 < read.lr < 0.027
+    assert read.reason == (
+        "of 5 rates, each tried for 10 steps on the same batches, 0.009 is the smallest with 95 % of the largest fall "
+        f"of the loss (0.79 → 0.03; 0.24: 2e-09), and {read.lr} lies from it towards the better of its neighbours; "
+        "0.24 still learned"
+    )
+
+
+def test_the_reason_of_a_rate_that_lowered_the_loss_most_is_that():
+    read = judge(Tries(0.79, {0.003: 0.5, 0.009: 0.2, 0.027: 0.5, 0.081: 0.9}, 10))
+    assert read.lr == 0.009
+    assert "0.009 lowered the loss most (0.79 → 0.2); 0.027 still learned" in read.reason
+
+
 def test_a_curve_that_never_falls_suggests_no_more_than_its_first_rate():
     read = suggest(Curve([1e-6, 1e-5, 1e-4, 1e-3], [1.0, 1.1, 1.3, 2.0]))
     assert (read.lr, read.largest_stable) == (1e-6, 1e-6)

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tune.cli.arguments import parser_of
+from tune.cli.arguments import parser_of, refuse_picture
 from tune.cli.chain import runs_of
 from tune.config.compose import ConfigTree, compose, expand
 from tune.errors import ConfigError, Problem
@@ -19,7 +19,7 @@ _FAILED = 4
 
 def doctor(words: list[str]) -> int:
     """`tune doctor [--flags] [overrides]`. Returns the exit code: 4 if a check failed."""
-    parser = parser_of("doctor", "Look for what is wrong with a run before it starts.", "configs", "allow")
+    parser = parser_of("doctor", "Look for what is wrong with a run before it starts.", "configs", "allow", "one")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides")
     parser.add_argument("--quick", action="store_true", help="fewer images and steps")
     parser.add_argument("--only", metavar="A,B", default="", help="these checks alone")
@@ -40,14 +40,18 @@ def doctor(words: list[str]) -> int:
     problems = check(composed, tree, asked.allow)
     if problems:
         raise ConfigError(*problems)
+    from tune.train.adapt.beside import before_training
     from tune.train.doctor.examine import CHECKS, examine
 
     names = _chosen(list(CHECKS), asked.only, asked.skip)
-    if asked.picture and not Path(asked.picture).absolute().parent.is_dir():
-        raise ConfigError(Problem("--picture", f"there is no folder {Path(asked.picture).parent}"))
+    if asked.picture:
+        refuse_picture(Path(asked.picture))
+    first, *later = before_training(composed.cfg)
+    if later:
+        say("note: the source is learned first; that run is looked at")
     found = []
     width = max(len(name) for name in names)
-    for finding in examine(composed.cfg, names, quick=asked.quick, picture=asked.picture):
+    for finding in examine(first, names, quick=asked.quick, picture=asked.picture):
         print(finding.line(width), file=sys.stderr if asked.json else sys.stdout, flush=True)
         found.append(finding)
     failures, warnings = (sum(finding.status == status for finding in found) for status in ("FAIL", "WARN"))

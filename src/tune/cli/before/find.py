@@ -12,9 +12,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.cli.arguments import parser_of
+from tune.cli.arguments import parser_of, refuse_picture
 from tune.cli.run import check_all
-from tune.config.across.domains import is_source_free, starts_from_run
+from tune.config.across.domains import learns_source_first
 from tune.config.across.fitted import is_fitted
 from tune.config.across.latest import pin_latest
 from tune.config.across.rate import LBFGS
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 def lr_find(words: list[str]) -> int:
     """`tune lr-find [--flags] [overrides]`. Returns the exit code."""
-    parser = parser_of("lr-find", "Look for a rate by a few steps of the run's own training.", "configs", "allow")
+    parser = parser_of(
+        "lr-find", "Look for a rate by a few steps of the run's own training.", "configs", "allow", "one"
+    )
     parser.add_argument("overrides", nargs="*", help="as of tune run")
     parser.add_argument(
         "--method",
@@ -42,8 +44,8 @@ def lr_find(words: list[str]) -> int:
     )
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="write the curve as a picture")
     asked = parser.parse_intermixed_args(words)
-    if asked.picture and asked.picture.suffix != ".png":
-        raise ConfigError(Problem("--picture", f"{asked.picture} does not end with .png"))
+    if asked.picture:
+        refuse_picture(asked.picture)
     prepared = _prepared(asked, "tune lr-find")
     from tune.cli.before.rate_curve import draw, picture
     from tune.train.probe.rate import find_rate
@@ -54,8 +56,8 @@ def lr_find(words: list[str]) -> int:
     for line in draw(found, shutil.get_terminal_size((72, 24)).columns):
         say(line)
     if asked.picture:
-        asked.picture.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(asked.picture, picture(found))
+        say(f"picture   {asked.picture}")
     answer = found.suggestion
     print(f"lr={written(answer.lr)}   {answer.reason}")
     if asked.json:
@@ -70,12 +72,14 @@ def lr_find(words: list[str]) -> int:
 
 def batch_find(words: list[str]) -> int:
     """`tune batch-find [--flags] [overrides]`. Returns the exit code."""
-    parser = parser_of("batch-find", "Look for the largest batch that fits, by powers of two.", "configs", "allow")
+    parser = parser_of(
+        "batch-find", "Look for the largest batch that fits, by powers of two.", "configs", "allow", "one"
+    )
     parser.add_argument("overrides", nargs="*", help="as of tune run")
     parser.add_argument("--grow", action="store_true", help="put the largest batch that fits in place of batch_size")
     asked = parser.parse_intermixed_args(words)
     prepared = _prepared(asked, "tune batch-find")
-    from tune.train.probe.batch_size import accumulation, sizes
+    from tune.train.probe.batch_size import advice, sizes
 
     config, rows, device = prepared.config, len(prepared.data.trained), prepared.device
     del prepared
@@ -88,19 +92,11 @@ def batch_find(words: list[str]) -> int:
     fitting = [size.rows for size in found if not size.trouble]
     if not fitting:
         raise RunError(f"not even one row fits: {found[-1].trouble}. A smaller backbone.input_size takes less")
-    largest, batch_size = max(fitting), config["batch_size"]
-    parts = accumulation(batch_size, largest)
-    line = f"{largest} rows fit" + ("" if found[-1].trouble else f" (there are {rows} to train on)")
+    largest = max(fitting)
+    fit = f"{largest} rows fit" + ("" if found[-1].trouble else f" (there are {rows} to train on)")
     now = config["trainer"].get("accumulate_grad_batches", 1)
-    if asked.grow:
-        paste = [f"batch_size={largest}"] + (["trainer.accumulate_grad_batches=1"] if now > 1 else [])
-        print(f"{' '.join(paste)}   {line}. It is another training: look for the rate anew, tune lr-find")
-    elif batch_size // now <= largest or not found[-1].trouble:
-        paste = []
-        print(f"{line}: batch_size={batch_size} does, leave it as it is")
-    else:
-        paste = [f"trainer.accumulate_grad_batches={parts}"]
-        print(f"{paste[0]}   {line}: {parts} batches of {batch_size // parts} make a step of {batch_size}, as before")
+    paste, told = advice(config["batch_size"], now, largest, is_full=bool(found[-1].trouble), grow=asked.grow)
+    print("   ".join(filter(None, [" ".join(paste), fit + told])))
     if asked.json:
         print(json.dumps({"largest": largest, "paste": paste, "sizes": [vars(size) for size in found]}))
     return 0
@@ -142,7 +138,7 @@ def refuse(cfg: dict[str, Any], verb: str) -> None:
         )
     if str(cfg["trainer"].get("strategy", "")).startswith("ddp"):
         problems.append(Problem("trainer", f"{verb} works in one process: trainer=auto. The answer is per process"))
-    if is_source_free(cfg) and not starts_from_run(cfg):
+    if learns_source_first(cfg):
         text = "the source has to be learned first: give the run that did, backbone.weights=run:ID"
         problems.append(Problem("backbone.weights", text))
     if problems:

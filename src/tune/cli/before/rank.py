@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune.cli.arguments import parser_of
 from tune.config import files, gate
+from tune.config.across.domains import is_source_free
 from tune.config.compose import Composed, ConfigTree, compose
 from tune.errors import ConfigError, Problem, RunError, TuneError
 from tune.run_dir import find_run, read_json, run_id
@@ -52,7 +53,11 @@ def rank(words: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(
-        "rank", "Compare frozen backbones on the data of an experiment, before anything trains.", "configs", "allow"
+        "rank",
+        "Compare frozen backbones on the data of an experiment, before anything trains.",
+        "configs",
+        "allow",
+        "one",
     )
     parser.add_argument("words", nargs="*", help="overrides; with --runs also runs (all finished ones by default)")
     parser.add_argument("--backbones", metavar="A,B,…", help="options of backbone; keys behind colons: A:weights=none")
@@ -129,6 +134,9 @@ def _frozen(tree: ConfigTree, overrides: list[str], words: list[str]) -> Compose
     composed = compose(tree, [*overrides, *words])
     if composed.is_sweep:
         raise ConfigError(Problem("tune rank", "needs one run, and this is a sweep or an ensemble"))
+    if is_source_free(composed.cfg):
+        text = "source_free trains no head, by which frozen backbones are compared: transfer=statistics"
+        raise ConfigError(Problem("transfer", text, composed.origin("transfer")))
     # What an experiment sets for another depth must not stand in the way, so that the option's own file counts.
     composed.cfg["freeze"] = dict(files.read(tree.file("freeze", "deep")).data)
     composed.overrides.append("freeze=deep")

@@ -20,6 +20,7 @@ _OF_PARSER = {
     "configs": ["--config-dir"],
     "allow": ["--allow"],
     "output": ["--output"],
+    "one": [],
     "": ["--json", "--quiet", "--traceback"],
 }
 """Flags that `parser_of` adds, by the word that asks for them."""

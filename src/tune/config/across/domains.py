@@ -43,6 +43,11 @@ def closes_source(cfg: dict[str, Any]) -> bool:
     return is_source_free(cfg) and starts_from_run(cfg)
 
 
+def learns_source_first(cfg: dict[str, Any]) -> bool:
+    """Whether a run adapts what another one, which comes before it, learns from the source."""
+    return is_source_free(cfg) and not starts_from_run(cfg)
+
+
 def problems(cfg: dict[str, Any]) -> Iterator[Problem]:
     """What does not go together."""
     data, transfer = cfg.get("data"), cfg.get("transfer")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tune.config.across.domains import is_domains, is_source_free, starts_from_run
+from tune.config.across.domains import is_domains, learns_source_first
 from tune.config.gate import OURS, THEIRS, nodes
 from tune.data.domains.join import with_classes
 from tune.data.options import separate
@@ -54,10 +54,19 @@ def of_target(config: dict[str, Any]) -> dict[str, Any]:
 
 def with_source(config: dict[str, Any], say: Say) -> dict[str, Any]:
     """The config of a run that can start: where the source is to be closed, it is learned from first."""
-    if not is_source_free(config) or starts_from_run(config):
+    if not learns_source_first(config):
         return config
-    run_dir = found_or_run(of_source(config), say, "source    is learned first, then closed")
-    return {**config, "backbone": {**config["backbone"], "weights": f"run:{run_dir}"}}
+    return _from_run(config, found_or_run(of_source(config), say, "source    is learned first, then closed"))
+
+
+def before_training(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """What can be looked at before anything trains: the run, and before it that of a source that is not learned yet."""
+    if not learns_source_first(config):
+        return [config]
+    source = of_source(config)
+    if _is_done(folder := _folder_of(source)):
+        return [_from_run(config, folder)]
+    return [source, {**config, "data": {**config["data"], "source": None}}]
 
 
 def as_trained(table: Table, config: dict[str, Any]) -> Table:
@@ -98,17 +107,9 @@ def found_or_run(config: dict[str, Any], say: Say, what: str) -> Path:
     """
     from tune.train.experiment import Job, execute
 
-    problems, fingerprint = judge(config)
-    if problems:
-        raise DataError(*problems)
-    targets = [str(node["_target_"]) for _, node in nodes(config) if "_target_" in node]
-    own = {name.rpartition(".")[0] for name in targets if not name.startswith(OURS) and name not in THEIRS}
-    modules = sorted(module for module in own if not module.startswith("pytorch_lightning"))
-    key = ledger_key(config, fingerprint, source_digest(modules))
-    folder = Path(config["output"]) / config["name"] / f"beside-{key[:12]}"
+    folder = _folder_of(config)
     with _held(folder):
-        record = read_record(folder)
-        if record is None or record["status"] != "done":
+        if not _is_done(folder):
             shutil.rmtree(folder, ignore_errors=True)
             say(f"{what}: {shown(folder)}")
             outcome = execute(
@@ -120,6 +121,32 @@ def found_or_run(config: dict[str, Any], say: Say, what: str) -> Path:
                 log = f"log: {shown(folder / 'run.log')}"
                 raise RunError(f"{what}: it {outcome.status}, {outcome.cause}   {log}")
     return folder
+
+
+def _folder_of(config: dict[str, Any]) -> Path:
+    """Where a run of this config lies, done or not.
+
+    Raises:
+        DataError: if its rows cannot be read.
+    """
+    problems, fingerprint = judge(config)
+    if problems:
+        raise DataError(*problems)
+    targets = [str(node["_target_"]) for _, node in nodes(config) if "_target_" in node]
+    own = {name.rpartition(".")[0] for name in targets if not name.startswith(OURS) and name not in THEIRS}
+    modules = sorted(module for module in own if not module.startswith("pytorch_lightning"))
+    key = ledger_key(config, fingerprint, source_digest(modules))
+    return Path(config["output"]) / config["name"] / f"beside-{key[:12]}"
+
+
+def _is_done(folder: Path) -> bool:
+    record = read_record(folder)
+    return record is not None and record["status"] == "done"
+
+
+def _from_run(config: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The config with the weights of a run, of a backbone that need not name any."""
+    return {**config, "backbone": {**config["backbone"], "weights": f"run:{run_dir}"}}
 
 
 def _alone(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tune.config.across.stages import WEIGHTS
 from tune.errors import ConfigError, Problem, RunError
 from tune.models.interface import FittedHead
 from tune.run_dir import atomic_write, process_identity, read_json, write_yaml
+from tune.train.adapt.beside import before_training
 from tune.train.callbacks.loggers import run_log
 from tune.train.chain.overlap import seen_before
 from tune.train.chain.parts import DONE, MISSING, RESUMED, Part, make_room, parts_of, plan, take_over
@@ -99,7 +100,7 @@ def check_parts(parts: list[Part], *, decode: bool) -> list[tuple[Part, Any]]:
         if world_size(part.config["trainer"]) > 1:
             raise ConfigError(Problem("trainer.devices", "the stages of a chain run in one process: set it to 1"))
         try:
-            made = prepare(part.own, decode=decode)
+            made = prepare(before_training(part.own)[0], decode=decode)
         except ConfigError as error:
             texts = [Problem(f"stage {number}: {each.key}", each.text, each.where) for each in error.problems]
             raise ConfigError(*texts) from error

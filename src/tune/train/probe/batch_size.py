@@ -91,6 +91,34 @@ def accumulation(batch_size: int, largest: int) -> int:
     )
 
 
+def advice(batch_size: int, now: int, largest: int, *, is_full: bool, grow: bool) -> tuple[list[str], str]:
+    """Words to paste, and what to say of them behind how many rows fit.
+
+    Args:
+        batch_size: rows of a step.
+        now: batches that make one.
+        largest: rows of the largest batch that fits.
+        is_full: whether more did not fit; else there are no more rows.
+        grow: whether the largest batch is to be taken for a step.
+    """
+    at_once = ["trainer.accumulate_grad_batches=1"] if now > 1 else []
+    if grow and at_once and largest == batch_size:
+        return at_once, f": one batch makes a step of {batch_size}, as before"
+    if grow and (largest > batch_size or (is_full and largest < batch_size)):
+        return [f"batch_size={largest}", *at_once], ". It is another training: look for the rate anew, tune lr-find"
+    if batch_size // now <= largest or not is_full:
+        return [], f": batch_size={batch_size} does, leave it as it is"
+    parts = accumulation(batch_size, largest)
+    told = f": {parts} batches of {batch_size // parts} make a step of {batch_size}, as before"
+    return [f"trainer.accumulate_grad_batches={parts}"], told
+
+
+def of_size(config: dict[str, Any], size: int) -> dict[str, Any]:
+    """The run with `size` rows in a step, and an epoch that no step which is timed has to wait for the end of."""
+    trainer = {**config["trainer"], "accumulate_grad_batches": 1}
+    return {**config, "batch_size": size, "trainer": trainer, "epoch_steps": STEPS}
+
+
 def _in_a_process(config: dict[str, Any], size: int) -> Size:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -114,9 +142,8 @@ def _in_a_process(config: dict[str, Any], size: int) -> Size:
 def _try(config: dict[str, Any], size: int, answer: Connection) -> None:
     """In the child: train some steps, and send what they took, or what is wrong."""
     before, watch = resident_bytes(), _Clock(size)
-    trainer = {**config["trainer"], "accumulate_grad_batches": 1}
     try:
-        prepared = prepare({**config, "batch_size": size, "trainer": trainer}, decode=False)
+        prepared = prepare(of_size(config, size), decode=False)
         train_steps(prepared, STEPS, [watch])
     except torch.OutOfMemoryError as error:
         answer.send(Size(size, trouble=f"out of memory: {str(error).splitlines()[0].partition('. GPU')[0]}"))

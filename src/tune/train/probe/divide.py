@@ -88,12 +88,21 @@ def judge(tries: Tries) -> Suggestion:
         )
     best, largest = _best(learned, tries.untrained), max(learned)
     lr = two_digits(best * 3 ** _vertex(tries.losses, best))
-    return Suggestion(
-        lr,
-        two_digits(largest),
-        f"of {len(tries.losses)} rates, each tried for {tries.steps} steps on the same batches, none lowered the loss "
-        f"more than those around {lr:.2g} ({tries.untrained:.3g} → {learned[best]:.3g}); {largest:.2g} still learned",
-    )
+    return Suggestion(lr, two_digits(largest), _reason(tries, best, lr, largest))
+
+
+def _reason(tries: Tries, best: float, lr: float, largest: float) -> str:
+    """What was seen, and how the rate came of it."""
+    lowest = min(tries.losses, key=tries.losses.__getitem__)
+    fall = f"{tries.untrained:.3g} → {tries.losses[best]:.3g}"
+    told = f"{best:.2g} lowered the loss most ({fall})"
+    if lowest != best:
+        most = f"{lowest:.2g}: {tries.losses[lowest]:.3g}"
+        told = f"{best:.2g} is the smallest with 95 % of the largest fall of the loss ({fall}; {most})"
+    if lr != two_digits(best):
+        told += f", and {lr:.2g} lies from it towards the better of its neighbours"
+    how = f"of {len(tries.losses)} rates, each tried for {tries.steps} steps on the same batches"
+    return f"{how}, {told}; {largest:.2g} still learned"
 
 
 def _enough(losses: dict[float, float], untrained: float) -> float:

@@ -86,7 +86,9 @@ def suggest(curve: Curve) -> Suggestion:
     steepest = curve.rates[max(falls)[1] + width // 2]
     largest = two_digits(curve.rates[lowest])
     lr = min(two_digits(steepest), largest)
-    return Suggestion(lr, largest, f"the loss fell fastest at {lr:.2g}, and was lowest at {largest:.2g}")
+    edge = "the largest that was tried" if lowest == len(curve.rates) - 1 else "beyond which it rose"
+    told = f"the loss fell fastest at {lr:.2g}, which is taken: up to {largest:.2g}, {edge}, it fell more slowly"
+    return Suggestion(lr, largest, told)
 
 
 def smoothed(losses: Sequence[float], memory: float) -> list[float]:
