@@ -138,7 +138,7 @@ def collect(output: Path) -> tuple[list[Entry], list[Sweep]]:
     if not output.is_dir():
         if output == Path(RESULTS):
             return [], []
-        raise ConfigError(Problem(str(output), "there is no such folder of results"))
+        raise ConfigError(Problem(str(output), "there is no such folder of results; --output names another"))
     entries, sweeps = [], []
     for name in _folders(output):
         more, found = _in_name(name)
