@@ -22,6 +22,11 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `2 images`; with `many` where that is more than an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def is_watched() -> bool:
     """Whether somebody may be looking at a terminal that can move its cursor."""
     return not quiet and sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"

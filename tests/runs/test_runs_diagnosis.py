@@ -90,6 +90,10 @@ def test_next_prints_commands_to_paste_that_run(capsys):
     shown = capsys.readouterr().out
     for verdict in found.values():
         assert f"verdict   {verdict.name}: {verdict.evidence}\n" in shown
+    whys = [each.why for verdict in found.values() for each in verdict.tries]
+    columns = [line.index(f"  {why}") for line in shown.splitlines() for why in whys if line.endswith(f"  {why}")]
+    assert len(columns) == len(whys)
+    assert len(set(columns)) <= len(found), "one column for each verdict"
     commands = [line.split() for line in shown.splitlines() if line.startswith("          tune run ")]
     assert len(commands) == sum(len(verdict.tries) for verdict in found.values())
     longer = next(command for command in commands if "epochs=4" in command)

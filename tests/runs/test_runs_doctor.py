@@ -12,7 +12,7 @@ from PIL import Image
 
 from tune.cli.main import main
 from tune.data.readers.synthetic import Synthetic
-from tune.train.doctor.examine import CHECKS
+from tune.train.doctor.checks import CHECKS
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tune.cli.main import main
-from tune.train.doctor.examine import CHECKS
+from tune.train.doctor.checks import CHECKS
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("elsewhere")]
 
@@ -82,3 +84,48 @@ def test_what_cannot_be_looked_at_is_said(ask, photos):
         "loss": "SKIP",
     }
     assert found["loss"][0]["text"] == "not looked at: the data cannot be read"
+
+
+def test_one_odd_file_among_many_is_named_with_what_to_do_about_it(ask, photos):
+    dog = photos / "dog"
+    Image.fromarray(np.full((32, 40), 99, dtype=np.uint8)).save(dog / "grey.png")
+    (dog / "copy.png").write_bytes((photos / "cat" / "3.png").read_bytes())
+    words = ["--only", "images,duplicates,loss"]
+    found = ask(*words)
+    assert "32 readable; 31 RGB, 1 L (dog/grey.png); " in found["images"][0]["text"]
+    contrary = found["duplicates"][-1]
+    assert contrary["text"].startswith("1 image has a copy with another label: ")
+    assert "which label is right" in contrary["do"]
+    assert not any("COLUMN" in each["do"] for each in found["duplicates"]), "a folder has no columns"
+    assert found["loss"][0]["text"].startswith("0 for right answers, 0.693 for even ")
+
+    Image.new("RGB", (6, 6)).save(dog / "tiny.png")
+    (tiny,) = ask(*words)["images"]
+    assert tiny["text"] == "1 image is under 8 pixels, the network takes 32: dog/tiny.png"
+    assert "input_size" not in tiny["do"]
+    for path in (photos / "cat").glob("1*.png"):
+        Image.new("RGB", (6, 6)).save(path)
+    (tiny,) = ask(*words)["images"]
+    assert "8 pixels" in tiny["text"]
+    assert "backbone.input_size=32" in tiny["do"]
+
+
+def test_a_rate_that_is_still_to_be_found_is_not_judged(ask):
+    found = ask("lr=auto", "--only", "update,rate,trained,loss")
+    assert {name: some[0]["status"] for name, some in found.items()} == {
+        "loss": "PASS",
+        "trained": "PASS",
+        "update": "SKIP",
+        "rate": "SKIP",
+    }
+    assert all("lr=auto" in found[name][0]["text"] for name in ("update", "rate"))
+
+
+def test_a_check_that_is_none_is_told_with_the_nearest_and_without_torch(elsewhere):
+    command = [sys.executable, "-X", "importtime", "-m", "tune", "doctor", "--only", "updte"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no check updte. Did you mean update?" in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert "tune.train.doctor.checks" in imported
+    assert not imported & {"torch", "timm", "pytorch_lightning"}

@@ -81,6 +81,16 @@ def test_a_planted_nan_stops_at_its_step_and_keeps_the_checkpoint_before(planted
     assert {row["epoch"] for row in csv.DictReader((folder / "monitor.csv").read_text().splitlines())} == {"1"}
 
 
+def test_a_run_that_diverged_at_once_says_on_resume_that_it_begins_anew(planted, capsys):
+    folder, _, said = run(capsys, *CONVNET, *planted, "loss.call=3", code=5)
+    assert not (folder / "checkpoints/last.ckpt").exists()
+    assert said.count("with row") == 1, "the rows are told once, not in the verdict too"
+    assert main(["resume", "latest", "--allow", "planted_loss"]) == 5
+    said = capsys.readouterr().err
+    assert "note: it diverged, and will again with the same config; what to change: tune next " in said
+    assert "there is no checkpoint; it begins anew" in said
+
+
 def test_a_gradient_that_is_nan_beside_a_finite_loss_stops_too(planted, capsys):
     _, record, _ = run(capsys, *CONVNET, *planted, "+loss.gradient=true", code=5)
     assert record["cause"].startswith("the gradient is no longer a finite number (epoch 2, step 5, batch 2 with ")

@@ -67,6 +67,15 @@ def test_the_first_screen_is_short_and_says_what_is_frozen(tune, tiny):
     assert "augment   rotate 7   regularize  weight_decay 0.02" in screen
 
 
+def test_the_first_screen_speaks_of_what_is_frozen_only_where_something_is(tune, tiny):
+    done = tune("run", *tiny, "freeze=full", "lr=1e9", "--dry-run")
+    lines = {line.split()[0]: line for line in done.stderr.splitlines() if line.split()}
+    assert "nothing frozen | 3," in lines["freeze"]
+    assert "frozen" not in lines["device"]
+    assert "1 thread of" in lines["device"]
+    assert "lr 1e+09;" in lines["train"]
+
+
 def test_a_dry_run_says_the_cost_and_makes_nothing(tune, tiny):
     done = tune("run", *tiny, "--dry-run")
     assert "cost      about" in done.stderr

@@ -71,6 +71,8 @@ def resume(words: list[str]) -> int:
         raise ConfigError(*problems)
     from tune.train.experiment import Job, execute
 
+    if record["status"] == "diverged":
+        say(f"note: it diverged, and will again with the same config; what to change: tune next {run_id(run_dir)}")
     job = Job(config, record["overrides"], record["choices"], str(run_dir), resume=True)
     return _tell(execute(job, say), asked.json)
 

@@ -233,6 +233,8 @@ def _train(job: Job, prepared: Prepared, run_dir: Path, say: Say) -> dict[str, A
     for line in learner.transfer.prepare(sight):
         say(line)
     resumed = last if job.resume and last.exists() else None
+    if job.resume and resumed is None:
+        say("note: no epoch was behind it, so there is no checkpoint; it begins anew")
     trainer.fit(prepared.learner, datamodule=prepared.data, ckpt_path=resumed, weights_only=True)
     best = torch.load(run_dir / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
     learner.require_all(best["state_dict"])

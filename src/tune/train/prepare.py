@@ -179,6 +179,7 @@ def prepare(config: dict[str, Any], *, decode: bool = True) -> Prepared:
     plan: FreezePlan = build(config["freeze"])
     plan.keeps_head = transfer.keeps_head
     phases = plan.phases(list(network.layers), config["epochs"])
+    precision = precision.of_run(any(network.layers.keys() - phase.trained for phase in phases))
     frozen = frozen_part(config, network, plan, phases, data, contents, precision, device, world)
     data.use(frozen)
     if problems := regularize.problems(config["epochs"], accumulate, precision.trainer):

@@ -13,6 +13,7 @@ from tune.data.tasks.columns import labelled
 from tune.models.freeze import audit
 from tune.models.interface import FittedHead
 from tune.run_dir import run_id, shown
+from tune.talk import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,7 @@ def first_screen(prepared: Prepared, name: str, choices: dict[str, str]) -> list
         if rate := prepared.rate:
             lines.append(f"lr        auto → {rate.lr:g}: {rate.reason}")
         epochs = f"{config['epochs']} epochs" + (f" of {config['epoch_steps']} steps" if config["epoch_steps"] else "")
-        lines.append(f"train     {epochs}, batch_size {config['batch_size']}, lr {config['lr']}; {chosen}")
+        lines.append(f"train     {epochs}, batch_size {config['batch_size']}, lr {config['lr']:g}; {chosen}")
     lines.append(f"augment   {_strengths(config['augment'])}   regularize  {_strengths(config['regularize'])}")
     lines.append(f"device    {_device(prepared)}; {prepared.precision.reason}")
     if cache := prepared.frozen.describe():
@@ -157,7 +158,8 @@ def _freeze_summary(prepared: Prepared) -> str:
     trained = sum(row.parameters for row in rows if row.trained_from is not None)
     later = {row.trained_from for row in rows if row.trained_from}
     phases = f" ({len(later) + 1} phases)" if later else ""
-    return f"{frozen:,} frozen ({prepared.plan.norm} norms) | {trained:,} trainable{phases}"
+    still = f"{frozen:,} frozen ({prepared.plan.norm} norms)" if frozen or later else "nothing frozen"
+    return f"{still} | {trained:,} trainable{phases}"
 
 
 def _audit_rows(prepared: Prepared) -> list[tuple[str, int, str, float, float, str]]:
@@ -202,6 +204,6 @@ def _device(prepared: Prepared) -> str:
     world = prepared.world
     if prepared.device == "cpu":
         processes = f"{world} processes of " if world > 1 else ""
-        return f"cpu, {processes}{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+        return f"cpu, {processes}{counted(torch.get_num_threads(), 'thread')} of {counted(os.cpu_count() or 1, 'core')}"
     name = torch.cuda.get_device_name() if prepared.device == "cuda" else prepared.device
     return f"{world} × {name}" if world > 1 else name

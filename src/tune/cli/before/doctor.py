@@ -11,8 +11,10 @@ from pathlib import Path
 from tune.cli.arguments import parser_of, refuse_picture
 from tune.cli.chain import runs_of
 from tune.config.compose import ConfigTree, compose, expand
+from tune.config.habits import nearest
 from tune.errors import ConfigError, Problem
-from tune.talk import say
+from tune.talk import counted, say
+from tune.train.doctor.checks import CHECKS
 
 _FAILED = 4
 
@@ -27,6 +29,7 @@ def doctor(words: list[str]) -> int:
     parser.add_argument("--picture", metavar="FILE.png", default="", help="draw a batch as the network sees it")
     asked = parser.parse_intermixed_args(words)
     started = time.monotonic()
+    names = _chosen(list(CHECKS), asked.only, asked.skip)
     tree = ConfigTree.find(asked.config_dir)
     composed = compose(tree, asked.overrides)
     if composed.is_sweep:
@@ -40,12 +43,11 @@ def doctor(words: list[str]) -> int:
     problems = check(composed, tree, asked.allow)
     if problems:
         raise ConfigError(*problems)
-    from tune.train.adapt.beside import before_training
-    from tune.train.doctor.examine import CHECKS, examine
-
-    names = _chosen(list(CHECKS), asked.only, asked.skip)
     if asked.picture:
         refuse_picture(Path(asked.picture))
+    from tune.train.adapt.beside import before_training
+    from tune.train.doctor.examine import examine
+
     first, *later = before_training(composed.cfg)
     if later:
         say("note: the source is learned first; that run is looked at")
@@ -63,7 +65,7 @@ def doctor(words: list[str]) -> int:
             json.dumps({"status": status, "seconds": round(seconds, 1), "findings": [asdict(each) for each in found]})
         )
     else:
-        print(f"{_counted(failures, 'failure')}, {_counted(warnings, 'warning')} in {seconds:.0f} s (exit {code})")
+        print(f"{counted(failures, 'failure')}, {counted(warnings, 'warning')} in {seconds:.0f} s (exit {code})")
     return code
 
 
@@ -77,15 +79,14 @@ def _chosen(names: list[str], only: str, skip: str) -> list[str]:
     listed = {}
     for flag, text in (("--only", only), ("--skip", skip)):
         listed[flag] = [name.strip() for name in text.split(",") if name.strip()]
-        if unknown := [name for name in listed[flag] if name not in names]:
-            problems.append(Problem(flag, f"there is no check {', '.join(unknown)}. There are: {', '.join(names)}"))
+        for name in listed[flag]:
+            if name not in names:
+                near = nearest(name, names, 1)
+                hint = f"Did you mean {near[0]}? " if near else ""
+                problems.append(Problem(flag, f"there is no check {name}. {hint}There are: {', '.join(names)}"))
     left = [name for name in names if (not only or name in listed["--only"]) and name not in listed["--skip"]]
     if not left and not problems:
         problems.append(Problem("--skip", "no check is left"))
     if problems:
         raise ConfigError(*problems)
     return left
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -26,8 +26,9 @@ def next(words: list[str]) -> int:
     typed = (run_dir / "overrides.txt").read_text().splitlines()
     for verdict in verdicts:
         print(f"verdict   {verdict.name}: {verdict.evidence}")
+        width = max((len(" ".join(each.words)) for each in verdict.tries), default=0)
         for each in verdict.tries:
-            print(f"try       {' '.join(each.words):<32}  {each.why}")
+            print(f"try       {' '.join(each.words):<{width}}  {each.why}")
             print(f"          {shlex.join(with_words(typed, each.words))}")
     if asked.json:
         print(json.dumps({"run_dir": str(run_dir), "verdicts": [asdict(verdict) for verdict in verdicts]}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,6 +25,10 @@ class Precision:
     frozen: torch.dtype | None
     autocast: torch.dtype | None
     reason: str
+
+    def of_run(self, freezes: bool) -> Precision:
+        """The same for a run in which something is frozen at some time, or nothing ever."""
+        return self if freezes or self.frozen is None else replace(self, frozen=None, reason="fp32 (auto)")
 
     @property
     def frozen_part(self) -> torch.dtype | None:

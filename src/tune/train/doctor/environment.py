@@ -15,6 +15,7 @@ import torch
 import tune
 from tune.errors import ConfigError
 from tune.features.cache import default_folder
+from tune.talk import counted
 from tune.train.devices.precision import choose_precision
 from tune.train.devices.trainer import device_type
 from tune.train.doctor.finding import Finding, judged
@@ -30,7 +31,7 @@ _TIGHT_GB = 0.1
 
 def check_versions(case: Case) -> Iterator[Finding]:
     """What runs here, and whether the command `tune` is this one."""
-    packages = " ".join(f"{name} {version(name)}" for name in ("torch", "timm", "pytorch-lightning", "hydra-core"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "pytorch-lightning", "hydra-core"))
     text = f"tune {tune.__version__}, python {platform.python_version()}, {packages}"
     found = shutil.which("tune")
     here = Path(sys.executable).parent
@@ -45,7 +46,8 @@ def check_device(case: Case) -> Iterator[Finding]:
     """Device and precision that the run gets."""
     try:
         device = device_type(case.config["trainer"])
-        precision = choose_precision(case.config["precision"], device)
+        run = case.prepared
+        precision = run.precision if run is not None else choose_precision(case.config["precision"], device)
     except ConfigError as error:
         for problem in error.problems:
             yield Finding("device", "FAIL", f"{problem.key}: {problem.text}", "trainer=auto")
@@ -58,7 +60,7 @@ def check_threads(case: Case) -> Iterator[Finding]:
     """Threads against the cores that this process may use."""
     cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     waiting = os.getloadavg()[0]
-    text = f"{threads} threads on {cores} cores, load {waiting:.1f}"
+    text = f"{counted(threads, 'thread')} on {counted(cores, 'core')}, load {waiting:.1f}"
     if threads > cores:
         yield Finding("threads", "WARN", f"{text}: they take turns", f"OMP_NUM_THREADS={cores} tune …")
     elif threads < cores and case.config["trainer"].get("accelerator", "auto") in ("auto", "cpu"):

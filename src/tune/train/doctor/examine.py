@@ -4,67 +4,20 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from tune.errors import ConfigError, TuneError
 from tune.models.interface import FittedHead
-from tune.train.doctor import environment, learning, rows, speed, start
 from tune.train.doctor.case import Case
+from tune.train.doctor.checks import CHECKS, Check
 from tune.train.doctor.finding import Finding
 from tune.train.doctor.watch import watched
 from tune.train.prepare import prepare, read_data
 
 STEPS, SECONDS = 40, {True: 5.0, False: 20.0}
 """Steps of the run's own training that are watched at most, and seconds for them in a quick look and in a full one."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check.
-
-    Args:
-        look: gives what it finds.
-        needs: "" nothing, "rows" data that can be read, "run" a run that can be built, "training" steps of it.
-        is_slow: whether a quick look leaves it out.
-    """
-
-    look: Callable[[Case], Iterator[Finding]]
-    needs: str = ""
-    is_slow: bool = False
-
-
-CHECKS = {
-    "versions": Check(environment.check_versions),
-    "device": Check(environment.check_device),
-    "threads": Check(environment.check_threads),
-    "disk": Check(environment.check_disk),
-    "images": Check(rows.check_images, "rows"),
-    "duplicates": Check(rows.check_duplicates, "rows"),
-    "classes": Check(rows.check_classes, "rows"),
-    "labels": Check(rows.check_labels, "run"),
-    "crop": Check(rows.check_crop, "run"),
-    "picture": Check(speed.check_picture, "run"),
-    "pixels": Check(start.check_pixels, "run"),
-    "loss": Check(start.check_loss, "run"),
-    "start": Check(start.check_start, "run"),
-    "inputs": Check(start.check_inputs, "run"),
-    "leak": Check(start.check_leak, "run"),
-    "units": Check(learning.check_units, "run"),
-    "gradcheck": Check(start.check_gradients, "run"),
-    "terms": Check(start.check_terms, "training"),
-    "optimizer": Check(learning.check_optimizer, "training"),
-    "trained": Check(learning.check_trained, "training"),
-    "frozen": Check(learning.check_frozen, "training"),
-    "gradients": Check(learning.check_gradient, "training"),
-    "update": Check(learning.check_update, "training"),
-    "rate": Check(learning.check_rate, "training"),
-    "stable": Check(learning.check_stable, "training", is_slow=True),
-    "loader": Check(speed.check_loader, "training"),
-    "overfit": Check(learning.check_overfit, "training"),
-}
-"""In the order in which they are made, which is that of what to repair first."""
 
 _WHERE = "tune run … --traceback shows where"
 OF_LOGITS = ("loss", "start", "inputs", "leak", "gradcheck")
@@ -137,7 +90,8 @@ def _made(name: str, check: Check, case: Case, own: dict[str, Any]) -> Iterator[
     try:
         if check.needs == "training" and case.watched is None:
             case.watched = watched(case.run, STEPS, SECONDS[case.quick])
-        yield from check.look(case)
+        module, _, function = check.look.partition(".")
+        yield from getattr(import_module(f"tune.train.doctor.{module}"), function)(case)
     except TuneError as error:
         yield from _problems(name, error)
     except Exception as error:  # of the network, the loss or the data at hand: that is what is looked for

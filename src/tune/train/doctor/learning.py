@@ -17,6 +17,7 @@ from tune.train.doctor.watch import silent_units
 from tune.train.prepare import prepare
 from tune.train.probe.lowered import lowered
 from tune.train.probe.range_test import range_test, suggest
+from tune.train.probe.rate import AUTO
 from tune.train.probe.steps import train_steps, untouched
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _FLAT, _STEEP = 1e-4, 1e4
 _SILENT = 0.5
-_TINY, _SLOW, _FAST = 1e-4, 0.02, 0.5  # of the weights' size: in a step, in all steps, in a step
+_TINY, _SLOW, _MUCH, _FAST = 1e-4, 0.02, 0.1, 0.5  # of the weights' size: in a step; in all of them; in a step
 _DROWNED = 1.0
 _RIGHT = 0.99
 _BEYOND, _BELOW = 5.0, 300.0  # times: the steepest place of a short range test is known to about a factor of 5
@@ -144,7 +145,9 @@ def check_update(case: Case) -> Iterator[Finding]:
     steps = run.config["epochs"] * run.data.steps_per_epoch
     lr = run.learner.base_lr
     text = f"a step moves the weights by {100 * typical:.2g} % of their size; {steps:,} steps"
-    if typical < _TINY and typical * steps < _SLOW:
+    if case.config["lr"] == AUTO:
+        yield _not_known("update")
+    elif typical < _TINY and typical * steps < _SLOW:
         factor = 1e-3 / max(typical, 1e-30)
         text = f"{text} together by {100 * typical * steps:.2g} % at most: nothing will be learned"
         yield Finding("update", "FAIL", text, f"lr={_rounded(lr * min(factor, 1e6))}, or tune lr-find")
@@ -152,7 +155,8 @@ def check_update(case: Case) -> Iterator[Finding]:
         text = f"{text}: each replaces what the last one learned"
         yield Finding("update", "FAIL", text, _lower(case))
     else:
-        yield Finding("update", "PASS", text)
+        why = "a new head starts near zero" if case.run.phases[0].trained == {"head"} else "see what the loss does"
+        yield Finding("update", "PASS", f"{text}: much, but {why}" if typical > _MUCH else text)
     if seen.pulls:
         pull = statistics.median(seen.pulls.values())
         decay = run.regularize.weight_decay
@@ -164,6 +168,9 @@ def check_update(case: Case) -> Iterator[Finding]:
 
 def check_rate(case: Case) -> Iterator[Finding]:
     """What the loss does in the first steps at the chosen rate."""
+    if case.config["lr"] == AUTO:
+        yield _not_known("rate")
+        return
     seen = _seen(case)
     losses = seen.losses
     if not math.isfinite(losses[-1]):
@@ -186,6 +193,9 @@ def check_rate(case: Case) -> Iterator[Finding]:
 
 def check_stable(case: Case) -> Iterator[Finding]:
     """The chosen rate on a range test: between where learning begins and where the loss blows up."""
+    if case.config["lr"] == AUTO:
+        yield _not_known("stable")
+        return
     found = suggest(range_test(case.run))
     lr, largest = case.run.learner.base_lr, found.largest_stable
     text = f"lr={lr:.2g}; in a range test {found.reason}"
@@ -257,6 +267,10 @@ def _bold(case: Case) -> float:
     if all(phase.trained == {"head"} for phase in case.run.phases):
         return 3e-2
     return 1e-3 if case.run.network.backbone.weights_digest else 5e-3
+
+
+def _not_known(check: str) -> Finding:
+    return Finding(check, "SKIP", "lr=auto is found when the run begins", "tune lr-find, and then that rate here")
 
 
 def _typical(case: Case) -> float:

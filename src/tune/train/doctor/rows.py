@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from tune.data.images import FORMATS
 from tune.features.transferability import neighbours
+from tune.talk import counted
 from tune.train.doctor.finding import Finding, judged, listed
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _HEADERS = 5000
 _TINY = 0.25  # of the network's input, in its shorter side: three quarters of what it sees would be made up
+_FEW = 0.1  # of all
 _RARE = 5
 _UNEVEN = 10.0
 _ASKED = 400
@@ -35,7 +38,7 @@ def check_images(case: Case) -> Iterator[Finding]:
     if case.skipped:
         names = listed([f"{name} ({reason})" for name, reason in case.skipped])
         is_accepted = case.config["data"].get("unreadable") == "skip"
-        text = f"{len(case.skipped)} of {total:,} images cannot be read: {names}"
+        text = f"{len(case.skipped)} of {counted(total, 'image')} cannot be read: {names}"
         if is_accepted:
             yield Finding("images", "WARN", f"{text}; the run leaves them out", "repair or remove them")
         else:
@@ -53,18 +56,22 @@ def check_images(case: Case) -> Iterator[Finding]:
         first = next(iter(odd.values()))[0]
         yield Finding("images", "WARN", f"of an odd kind: {kinds} ({first}, …); transparency is laid on white, 16 bits")
     short = [min(size) for size in sizes.values()]
-    if case.prepared is not None:
-        least = _TINY * min(case.run.data.transform.size)
-        tiny = [name for name, size in sizes.items() if min(size) < least]
-        if tiny:
-            text = (
-                f"{len(tiny)} images are under {least:.0f} pixels, the network takes {case.run.data.transform.size[0]}"
-            )
-            yield Finding("images", "WARN", f"{text}: {listed(tiny)}", f"backbone.input_size={max(32, min(short))}")
-            return
-    if not case.skipped and (not odd or common):
-        kinds = ", ".join(f"{len(names):,} {mode}" for mode, names in modes.items())
-        text = f"{total:,} readable; {kinds}; shorter side {min(short)} to {max(short)} pixels"
+    size = case.run.data.transform.size if case.prepared is not None else (0, 0)
+    least = _TINY * min(size)
+    if tiny := [name for name, (width, height) in sizes.items() if min(width, height) < least]:
+        are = f"{counted(len(tiny), 'image is', 'images are')} under {least:.0f} pixels, the network takes {size[0]}"
+        do = f"backbone.input_size={max(32, round(median(short)))}"
+        if len(tiny) <= _FEW * len(sizes):
+            do = "look at what is in it, or remove it" if len(tiny) == 1 else "look at what is in them, or remove them"
+        yield Finding("images", "WARN", f"{are}: {listed(tiny)}", do)
+    elif not case.skipped and (not odd or common):
+        # Where kinds are mixed, the few of one may be there by mistake.
+        kinds = ", ".join(
+            f"{len(names):,} {mode}" + (f" ({listed(names)})" if len(names) <= _FEW * len(sizes) else "")
+            for mode, names in modes.items()
+        )
+        of = f", of the first {len(sizes):,} " if len(sizes) < total else "; "
+        text = f"{total:,} readable{of}{kinds}; shorter side {min(short)} to {max(short)} pixels"
         yield Finding("images", "PASS", text)
 
 
@@ -99,15 +106,19 @@ def check_duplicates(case: Case) -> Iterator[Finding]:
     leaked = [row for rows in across for row in rows if of_part[row] in held_out]
     contrary = [rows for rows in copies if len({int(case.rows.labels[row]) for row in rows}) > 1]
     within = len(copies) - len(across)
-    text = f"{len(across)} images stand in several parts" + (f", {within} several times in one" if within else "")
+    text = counted(len(across), "image stands in several parts", "images stand in several parts")
+    text += f", {within} several times in one" if within else ""
     if leaked:
         names = listed([" = ".join(case.rows.names[row] for row in rows) for rows in across])
         total = sum(part in held_out for part in of_part.values())
         text = f"{text}: {names}; {len(leaked)} of {total} rows that measure the run are not new to it"
-    yield judged("duplicates", not leaked, text, "remove the copies, or data.split.group=COLUMN")
+    groups_by = [name for name in case.rows.column_names() if name != "label"]
+    together = f", or data.split.group=COLUMN where one names what belongs together ({listed(groups_by)})"
+    yield judged("duplicates", not leaked, text, f"remove the copies{together if groups_by else ''}")
     if contrary:
         names = listed([" = ".join(case.rows.names[row] for row in rows) for rows in contrary])
-        yield Finding("duplicates", "WARN", f"{len(contrary)} images have copies with another label: {names}")
+        have = counted(len(contrary), "image has a copy with another label", "images have copies with another label")
+        yield Finding("duplicates", "WARN", f"{have}: {names}", "see which label is right, and remove the others")
 
 
 def check_classes(case: Case) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tune.train.doctor.case import Case
 
 _SURE = 30.0  # logit of the one class that is sure: the others have a share of e^-30
+_NOTHING = 1e-6
 _EVEN_WARN, _EVEN_FAIL = 2.0, 4.0
 _NORMAL_MEAN, _NORMAL_STD = 3.0, (0.1, 4.0)
 _DROWNED = 1.0
@@ -59,7 +60,8 @@ def check_loss(case: Case) -> Iterator[Finding]:
     for name, logits in {"right": sure, "even": torch.zeros_like(sure), "wrong": sure.roll(1, dims=1)}.items():
         with torch.no_grad():
             values[name] = float(_logit_term(case.loss, replace(output, logits=logits), batch))
-    text = ", ".join(f"{value:.3g} for {name} answers" for name, value in values.items())
+    shown = {name: 0.0 if abs(value) < _NOTHING else value for name, value in values.items()}
+    text = ", ".join(f"{value:.3g} for {name} answers" for name, value in shown.items())
     if not values["right"] < values["even"] < values["wrong"]:
         read = [name for name in ("features", "embedding") if _reads(case.loss, output, batch, name)]
         why = f"it looks at {' and '.join(read)}, not at the logits" if read else "it does not reward right answers"
