@@ -99,18 +99,19 @@ def run_id(run_dir: Path) -> str:
 def find_run(run: str, output: Path | str = "outputs") -> Path:
     """Find a run folder by its path, by the start of its id, by `<sweep>#<number>`, or by "latest".
 
+    A sweep is named by the start of its hex digits, by its folder's name, or by its path.
+
     Raises:
         ConfigError: if there is none, or more than one.
     """
-    direct = Path(run)
-    if (direct / "run.json").is_file():
-        return direct
-    output = Path(output)
+    for direct in (Path(run), Path(*run.split("#", 1))):
+        if (direct / "run.json").is_file():
+            return direct
+    output, (sweep, _, number) = Path(output), run.removeprefix("sweep-").partition("#")
     runs = sorted(path.parent for path in output.glob("*/*/run.json"))
     if run == "latest":
         found = sorted(runs, key=lambda path: (path / "run.json").stat().st_mtime)[-1:]
     elif "#" in run:
-        sweep, number = run.split("#", 1)
         found = [path.parent for path in output.glob(f"*/sweep-{sweep}*/{number}/run.json")]
     else:
         found = [path for path in runs if run_id(path).startswith(run) or path.name == run] if run else []
@@ -118,10 +119,27 @@ def find_run(run: str, output: Path | str = "outputs") -> Path:
         return found[0]
     if found:
         raise ConfigError(Problem(run, f"{len(found)} runs begin so: {', '.join(run_id(path) for path in found[:5])}"))
+    of_sweep = [
+        Path(run.partition("#")[0]) / "sweep.json",
+        *(output.glob(f"*/sweep-{sweep}*/sweep.json") if sweep else []),
+    ]
+    if len(sweeps := [path for path in of_sweep if path.is_file()]) == 1:
+        raise ConfigError(Problem(run, _no_trial(sweeps[0], number)))
     latest = ", ".join(run_id(path) for path in runs[-3:]) or "none yet"
     raise ConfigError(
         Problem(run, f"no such run in {output}/ (looked for a folder with run.json). Last runs: {latest}")
     )
+
+
+def _no_trial(sweep: Path, number: str) -> str:
+    """Why a sweep (its sweep.json) has no such trial."""
+    name = sweep.parent.name.removeprefix("sweep-")
+    if not number:
+        return f"is a sweep; take one of its trials: {name}#1"
+    count = len(read_json(sweep)["trials"])
+    if number not in map(str, range(1, count + 1)):
+        return f"the sweep has {count} trials: {name}#1 to {name}#{count}"
+    return f"has no folder: it was not started, or another run stands for it (summary.csv in {shown(sweep.parent)})"
 
 
 def epochs_behind(run_dir: Path) -> int:

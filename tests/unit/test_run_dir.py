@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,24 @@ def test_a_run_is_found_by_path_id_sweep_number_and_latest(tmp_path):
     assert run_id(trial) == "4b1e00ff#2"
     with pytest.raises(ConfigError, match=run_id(run)):
         find_run("zzzz", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["4b1e00ff", "sweep-4b1e", "sweep-4b1e00ff", "outputs/name/sweep-4b1e00ff"])
+def test_a_trial_is_found_by_any_name_of_its_sweep(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    sweep = Path("outputs/name/sweep-4b1e00ff")
+    for number in (1, 2):
+        (sweep / str(number)).mkdir(parents=True)
+        write_json(sweep / str(number) / "run.json", {})
+    write_json(sweep / "sweep.json", {"trials": [{}, {}, {}]})
+    assert find_run(f"{name}#2") == sweep / "2"
+    for number in ("4", "0", "x", "-1"):
+        with pytest.raises(ConfigError, match="the sweep has 3 trials: 4b1e00ff#1 to 4b1e00ff#3"):
+            find_run(f"{name}#{number}")
+    with pytest.raises(ConfigError, match="has no folder: it was not started, or another run"):
+        find_run(f"{name}#3")
+    with pytest.raises(ConfigError, match="is a sweep; take one of its trials: 4b1e00ff#1"):
+        find_run(name)
 
 
 def test_a_number_that_json_cannot_say_becomes_null(tmp_path):

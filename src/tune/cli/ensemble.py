@@ -53,7 +53,8 @@ def ensemble(words: list[str]) -> int:
 
 def _runs(run: str, output: Path) -> list[Path]:
     """The folders that a word means: one of a run, or those of a sweep's finished trials."""
-    sweeps = [Path(run)] if (Path(run) / "sweep.json").is_file() else sorted(output.glob(f"*/sweep-{run}*"))
+    begun = run.removeprefix("sweep-")
+    sweeps = [Path(run)] if (Path(run) / "sweep.json").is_file() else sorted(output.glob(f"*/sweep-{begun}*"))
     if "#" in run or len(sweeps) != 1:
         return [find_run(run, output)]
     trials = [path.parent for path in sweeps[0].glob("[0-9]*/run.json") if path.parent.name.isdigit()]

@@ -41,6 +41,8 @@ VERBS = {
     "completion": ("configs.completion", "make bash, zsh or fish complete verbs, flags, options and runs"),
 }
 
+_OF_EVERY_VERB = ("--json", "--quiet", "--traceback")
+
 USAGE = """tune: image transfer learning, written down as YAML
 
 usage: tune VERB [--flags] [overrides]     a word with "=" is an override: tune run data.root=PHOTOS lr=3e-4
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # GNU's OpenMP may spin for some microseconds before it sleeps: 8 % on idle cores, nothing lost on busy ones.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _verb_first(list(sys.argv[1:] if arguments is None else arguments))
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())))
         return 0
@@ -79,6 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.path.insert(0, str(Path.cwd()))  # modules that the user allows are looked for here, as with python -m
     module = importlib.import_module(f"tune.cli.{VERBS[verb][0]}")
     return guarded(getattr(module, verb.replace("-", "_")), words)
+
+
+def _verb_first(words: list[str]) -> list[str]:
+    """The words with flags that every verb knows behind the first other word, for those who typed them before it."""
+    number = next((place for place, word in enumerate(words) if word not in _OF_EVERY_VERB), 0)
+    return [words[number], *words[:number], *words[number + 1 :]] if number else words
 
 
 def entry() -> int:
@@ -131,7 +139,7 @@ def guarded(call, words: list[str]) -> int:
             raise
         first = str(error).splitlines()[0] if str(error) else ""
         print(f"error: {type(error).__name__}: {first}", file=sys.stderr)
-        print("       this is a mistake in tune; --traceback shows where", file=sys.stderr)
+        print(f"       {_whose(first)}; --traceback shows where", file=sys.stderr)
         if "--json" in words:
             _print_json({"status": "failed", "cause": f"{type(error).__name__}: {first}"})
         return 1
@@ -149,6 +157,17 @@ def show_problems(error, as_json: bool) -> None:
         from dataclasses import asdict
 
         _print_json({"status": "refused", "problems": [asdict(problem) for problem in error.problems]})
+
+
+def _whose(message: str) -> str:
+    """Whose mistake an error is that nobody foresaw."""
+    if "torchvision::" not in message:
+        return "this is a mistake in tune"
+    from importlib.metadata import version
+
+    # Its compiled half is not loaded beside another torch than it was built with, and what is in it is then missing.
+    both = f"torchvision {version('torchvision')} was not built for torch {version('torch')}"
+    return f"{both}: pip install --force-reinstall torch torchvision, both from the same index"
 
 
 def _print_json(answer: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tune.train.sweep.leaderboard import Row, ranked, summary, table
+from tune.train.sweep.leaderboard import Row, chosen, ranked, summary, table
 
 
 def row(
@@ -43,6 +43,28 @@ def test_best_line_comes_first_and_lines_without_a_result_last(maximize, order):
 def test_a_failed_trial_does_not_enter_the_mean_of_its_line():
     (line,) = ranked([row(1, 0.1, 0, 0, 0.5), row(2, 0.1, 1, 0, 0.9, "failed")], "val/accuracy", maximize=True)
     assert line.values("val/accuracy") == [0.5]
+
+
+def test_what_auto_chose_stands_in_the_table_and_in_the_summary():
+    def left_to_it(number, seed, rate):
+        one = row(number, "auto", seed, 0, 0.9 - number / 100)
+        one.auto = chosen({"auto": {"lr": {"lr": rate}, "freeze": {"option": "mid"}, "precision": "fp32"}})
+        return one
+
+    rows = [left_to_it(1, 0, 0.0079), left_to_it(2, 1, 0.011), left_to_it(3, 2, 0.0079), row(4, 0.001, accuracy=0.1)]
+    lines = table(rows, "val/accuracy", True, [])
+    assert [line.rstrip().rpartition("  ")[2] for line in lines[1:]] == [
+        "lr=auto → 0.0079, 0.011 freeze=auto → mid",
+        "lr=0.001",
+    ]
+    read = csv.DictReader(io.StringIO(summary(rows, "val/accuracy", maximize=True)))
+    assert [line["auto"] for line in read] == [
+        "lr=0.0079 freeze=mid",
+        "lr=0.011 freeze=mid",
+        "lr=0.0079 freeze=mid",
+        "",
+    ]
+    assert chosen({"status": "failed"}) == {}
 
 
 def test_table_shows_zero_and_hides_what_nobody_measured():

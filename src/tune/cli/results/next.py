@@ -66,7 +66,10 @@ def _run_with_curves(run: str, output: str) -> Path:
     try:
         run_dir = find_run(run, output)
     except ConfigError:
-        sweeps = [*Path(run).glob("sweep.json"), *Path(output).glob(f"*/sweep-{run}*/sweep.json")]
+        sweeps = [
+            *Path(run).glob("sweep.json"),
+            *Path(output).glob(f"*/sweep-{run.removeprefix('sweep-')}*/sweep.json"),
+        ]
         if not run or not sweeps:
             raise
         name = sweeps[0].parent.name.removeprefix("sweep-")

@@ -17,7 +17,7 @@ from tune.report.runs.collect import Entry, Sweep, collect, find_sweep
 from tune.run_dir import run_id, shown
 from tune.talk import say
 from tune.train.objective import is_maximized
-from tune.train.sweep.leaderboard import Line, Row, is_repeat, ranked, table
+from tune.train.sweep.leaderboard import Line, Row, chosen, is_repeat, ranked, table
 
 _LINES = 20
 _BESIDE = ("test_straight/accuracy", "test_straight/auroc")
@@ -90,6 +90,7 @@ def _row(number: int, overrides: list[str], entry: Entry | None) -> Row:
     if entry is None:
         return Row(number, overrides, shared, "", {})
     facts = {"cause": record.get("cause") or "", "seconds": record.get("seconds"), "metrics": entry.metrics}
+    facts["auto"] = chosen(record)
     return Row(number, overrides, shared, "", {}, entry.run_dir, entry.status, **facts)
 
 

@@ -47,7 +47,9 @@ class Ensemble:
         words = [word for word in first.overrides if all(word in row.overrides for row in self.rows)]
         metrics = read_json(self.folder / "run.json")["metrics"]
         config = {**first.config, "together": asdict(ensemble_of(first.config))}  # the table knows no `ensemble`
-        return replace(first, number=number, overrides=words, config=config, run_dir=self.folder, metrics=metrics)
+        return replace(
+            first, number=number, overrides=words, config=config, run_dir=self.folder, metrics=metrics, auto={}
+        )
 
 
 def ensembles(rows: list[Row], sweep_dir: Path) -> list[Ensemble]:

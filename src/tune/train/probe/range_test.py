@@ -87,7 +87,7 @@ def suggest(curve: Curve) -> Suggestion:
     largest = two_digits(curve.rates[lowest])
     lr = min(two_digits(steepest), largest)
     edge = "the largest that was tried" if lowest == len(curve.rates) - 1 else "beyond which it rose"
-    told = f"the loss fell fastest at {lr:.2g}, which is taken: up to {largest:.2g}, {edge}, it fell more slowly"
+    told = f"the loss fell fastest at {lr:.2g}, and more slowly up to {largest:.2g}, {edge}"
     return Suggestion(lr, largest, told)
 
 

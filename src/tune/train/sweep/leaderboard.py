@@ -7,7 +7,7 @@ import io
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Row:
         key: of the ledger.
         choices: option chosen in each group.
         run_dir: its folder, or that of the finished trial it stands for; None while there is neither.
+        auto: what the trial chose for keys that were left to it, as `chosen` reads it.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Row:
     cause: str = ""
     seconds: float | None = None
     metrics: dict[str, float | None] | None = None
+    auto: dict[str, str] = field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
         """A metric of a finished trial; None for one that failed, never measured it, or measured NaN."""
@@ -52,6 +54,16 @@ class Line:
 
     rows: list[Row]
     label: str
+
+    @property
+    def told(self) -> str:
+        """The label, with what `auto` chose; the trials of a line may have chosen differently."""
+        words = self.label.split()
+        for key in ("lr", "freeze"):
+            if found := list(dict.fromkeys(row.auto[key] for row in self.rows if key in row.auto)):
+                word = f"{key}=auto"
+                words = [each for each in words if each != word] + [f"{word} → {', '.join(found)}"]
+        return " ".join(words)
 
     def values(self, metric: str) -> list[float]:
         """Of the trials that have one."""
@@ -69,6 +81,13 @@ class Line:
 def label(overrides: list[str], rows: list[Row]) -> str:
     """The overrides that not all trials share."""
     return " ".join(o for o in overrides if not all(o in row.overrides for row in rows))
+
+
+def chosen(record: dict[str, Any]) -> dict[str, str]:
+    """Rate and freezing that `auto` chose, by key, from a run.json."""
+    auto = record.get("auto") or {}
+    rate = {"lr": f"{auto['lr']['lr']:g}"} if "lr" in auto else {}
+    return rate | ({"freeze": auto["freeze"]["option"]} if "freeze" in auto else {})
 
 
 def ranked(rows: list[Row], objective: str, maximize: bool) -> list[Line]:
@@ -109,7 +128,7 @@ def table(
     cells = [[*metrics, "n", what, ""]]
     for line in ranked(rows, objective, maximize):
         names = ",".join(map(name, line.rows))
-        cells.append([*map(line.text, metrics), str(len(line.values(objective))), names, line.label])
+        cells.append([*map(line.text, metrics), str(len(line.values(objective))), names, line.told])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
@@ -119,7 +138,7 @@ def table(
 def summary(rows: list[Row], objective: str, maximize: bool) -> str:
     """`summary.csv`: one line per trial, best group first, with the mean and deviation of its group."""
     metrics = sorted({name for row in rows if row.status == "done" for name in row.metrics or {}})
-    about = ["rank", "number", "status", "cause", "seconds", "overrides"]
+    about = ["rank", "number", "status", "cause", "seconds", "overrides", "auto"]
     group = [f"mean {objective}", f"sd {objective}", f"n {objective}"]
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n").writerow
@@ -130,7 +149,8 @@ def summary(rows: list[Row], objective: str, maximize: bool) -> str:
         deviation = statistics.stdev(values) if len(values) > 1 else None
         for row in line.rows:
             seconds = None if row.seconds is None else round(row.seconds, 3)
-            what = [rank, row.number, row.status, row.cause, seconds, " ".join(row.overrides)]
+            auto = " ".join(f"{key}={value}" for key, value in row.auto.items())
+            what = [rank, row.number, row.status, row.cause, seconds, " ".join(row.overrides), auto]
             write([*what, mean, deviation, len(values), *(row.metric(name) for name in metrics), row.run_dir])
     return text.getvalue()
 

@@ -10,7 +10,7 @@ from typing import Any
 from tune.errors import ConfigError, Problem
 from tune.run_dir import is_alive
 from tune.train.sweep import ledger
-from tune.train.sweep.leaderboard import Row
+from tune.train.sweep.leaderboard import Row, chosen
 
 _ORPHAN_S = 5.0  # how long trials of a killed driver may take to end
 
@@ -61,6 +61,7 @@ def fill(row: Row, run_dir: Path) -> None:
     row.cause = record.get("cause") or ""
     row.seconds = record.get("seconds")
     row.metrics = record.get("metrics") or {}
+    row.auto = chosen(record)
 
 
 def _look_at_own_folder(row: Row, run_dir: Path, retry_failed: bool) -> None:
