@@ -67,11 +67,8 @@ def test_the_suggestion_is_where_a_sigmoid_falls_fastest():
 def test_a_curve_says_why_its_lowest_point_is_not_taken(rates, losses, edge):
     read = suggest(Curve(rates, losses))
     assert read.lr < read.largest_stable
-    assert (
-        read.reason
-        == f"the loss fell fastest at {read.lr:.2g}, which is taken: up to {read.largest_stable:.2g}, "
-        + (f"{edge}, it fell more slowly")
-    )
+    told = f"the loss fell fastest at {read.lr:.2g}, and more slowly up to {read.largest_stable:.2g}, {edge}"
+    assert read.reason == told
 
 
 def test_the_reason_says_of_rates_that_were_tried_what_they_did():
