@@ -334,7 +334,7 @@ def shifted(name: str, rows: int, in_b: float, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("halves")
-@pytest.mark.parametrize("by", ["classifier", "means"])
+@pytest.mark.parametrize("by", [pytest.param("classifier", marks=pytest.mark.slow), "means"])
 def test_reweighting_recovers_what_a_covariate_shift_cost(capsys, by):
     """The same rule in both domains, one that no linear head can express: which half it should fit, the weights say."""
     shifted("source.npz", 1500, 0.1, 0)
