@@ -257,4 +257,7 @@ def _problems(
     found = dict.fromkeys(problem for run in runs for problem in check(run, tree, allow))
     if deeper is not None and not found:
         found = dict.fromkeys(problem for run in runs for problem in deeper(run))
+        trained = [*words, "freeze=full"]  # some losses and penalties make sense only where layers train
+        if found and is_option and not any(word.startswith("freeze=") for word in words):
+            found = dict.fromkeys(_problems(tree, trained, allow, is_option=True, deeper=deeper)) and found
     return [problem for problem in found if not (is_option and problem.text.startswith(NEEDS))]

@@ -40,7 +40,7 @@ def require_onnx() -> None:
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
-            raise MissingExtra("--format onnx", "tune[export]", "export")
+            raise MissingExtra("--format onnx", "onnx onnxscript onnxruntime", "export")
 
 
 def write_onnx(loaded: Loaded, path: Path) -> None:
