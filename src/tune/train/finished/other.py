@@ -150,7 +150,8 @@ def calibration_line(found: dict[str, float]) -> str:
     """What `calibration` gave, in one line."""
     pairs = {name: (found[f"{name}_before"], found[f"{name}_after"]) for name in ("ece", "nll")}
     told = ", ".join(f"{name.upper()} {before:.3f} → {after:.3f}" for name, (before, after) in pairs.items())
-    return f"calibrate T = {found['temperature']:.3f} from {found['fitted_on']} validation rows: {told}"
+    fitted = f"T = {found['temperature']:.3f} from {found['fitted_on']} validation rows"
+    return f"calibrate {fitted}; of the rows measured {told}"
 
 
 def _nll(labels: np.ndarray, probs: np.ndarray) -> float:
