@@ -125,18 +125,18 @@ def find_run(run: str, output: Path | str = "outputs") -> Path:
     ]
     if len(sweeps := [path for path in of_sweep if path.is_file()]) == 1:
         raise ConfigError(Problem(run, _no_trial(sweeps[0], number)))
-    latest = ", ".join(run_id(path) for path in runs[-3:]) or "none yet"
-    raise ConfigError(
-        Problem(run, f"no such run in {output}/ (looked for a folder with run.json). Last runs: {latest}")
-    )
+    last = f"Last runs: {', '.join(run_id(path) for path in runs[-3:]) or 'none yet'}"
+    if names := [path.parent.name.removeprefix("sweep-") for path in output.glob("*/sweep-*/sweep.json")]:
+        last += f"; sweeps: {', '.join(names[-3:])}"
+    raise ConfigError(Problem(run, f"no such run in {output}/ (looked for a folder with run.json). {last}"))
 
 
 def _no_trial(sweep: Path, number: str) -> str:
     """Why a sweep (its sweep.json) has no such trial."""
     name = sweep.parent.name.removeprefix("sweep-")
-    if not number:
-        return f"is a sweep; take one of its trials: {name}#1"
     count = len(read_json(sweep)["trials"])
+    if not number:
+        return f"is a sweep; take one of its trials: {name}#1 to {name}#{count}   (tune top {name})"
     if number not in map(str, range(1, count + 1)):
         return f"the sweep has {count} trials: {name}#1 to {name}#{count}"
     return f"has no folder: it was not started, or another run stands for it (summary.csv in {shown(sweep.parent)})"

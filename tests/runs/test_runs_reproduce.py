@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tune.cli.main import main
 from tune.data.readers.synthetic import Synthetic
+from tune.run_dir import run_id
 
 NET = ["backbone=convnet", "backbone.depth=2", "backbone.input_size=16", "freeze=full", "epochs=2"]
 
@@ -70,6 +71,10 @@ def test_the_same_config_gives_the_same_numbers(run_dir, capsys):
     assert all(path.read_bytes() == content for path, content in before.items())
     assert "reproduced exactly" in said.out
     assert all(each["then"] == each["now"] for each in found["metrics"].values())
+    listed = answer(capsys, "ls", "runs", "reproduces", "--output", str(again.parent.parent))[0]["runs"]
+    assert [(row["run_dir"], row["overrides"].endswith(f"(reproduces {run_id(run_dir)})")) for row in listed] == [
+        (str(again), True)
+    ]
 
 
 def test_a_weight_that_is_not_the_same_is_found_out(run_dir, capsys):

@@ -80,7 +80,9 @@ def test_ls_runs_shows_runs_and_sweeps_newest_last_and_filters_by_words(here, ca
     assert "threshold=f1" in lines[0]
     assert "4 runs and sweeps in outputs, newest last" in err
     assert [line.split()[1] for line in told(capsys, "ls", "runs", "SEED=1")[0].splitlines()] == ["other"]
-    assert told(capsys, "ls", "runs", "mine", "diverged")[0] == ""
+    none = told(capsys, "ls", "runs", "mine", "diverged")
+    assert none[0] == ""
+    assert "0 of 4 runs and sweeps in outputs with mine and diverged in their line" in none[1]
     rows = asked(capsys, "ls", "runs")["runs"]
     for row, line in zip(rows, lines, strict=True):
         record = Path(row["run_dir"]) / "run.json"
@@ -272,7 +274,10 @@ def test_rm_asks_on_a_terminal_and_does_what_is_answered(here):
 def test_rm_refuses_without_a_terminal_and_what_is_needed(here, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     first, second, other = ids(here)
-    assert "with --yes nothing is asked" in told(capsys, "rm", other, code=2)[1]
+    (run_dir,) = here.glob(f"other/*{other}")
+    assert f"would remove {run_dir}: 1" in (err := told(capsys, "rm", other, code=2)[1])
+    assert "--yes removes it unasked" in err
+    assert run_dir.is_dir()
     user = next(here.glob(f"mine/*{second}"))
     (user / "config.yaml").write_text(f"backbone:\n  weights: run:{first}\n")
     err = told(capsys, "rm", first, other, "--yes", code=2)[1]

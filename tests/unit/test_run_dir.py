@@ -72,7 +72,8 @@ def test_a_run_is_found_by_path_id_sweep_number_and_latest(tmp_path):
     assert find_run("latest", tmp_path) == run
     assert find_run("4b1e#2", tmp_path) == trial
     assert run_id(trial) == "4b1e00ff#2"
-    with pytest.raises(ConfigError, match=run_id(run)):
+    write_json(trial.parent / "sweep.json", {})
+    with pytest.raises(ConfigError, match=f"Last runs: {run_id(run)}; sweeps: 4b1e00ff"):
         find_run("zzzz", tmp_path)
 
 
@@ -90,7 +91,7 @@ def test_a_trial_is_found_by_any_name_of_its_sweep(tmp_path, monkeypatch, name):
             find_run(f"{name}#{number}")
     with pytest.raises(ConfigError, match="has no folder: it was not started, or another run"):
         find_run(f"{name}#3")
-    with pytest.raises(ConfigError, match="is a sweep; take one of its trials: 4b1e00ff#1"):
+    with pytest.raises(ConfigError, match="is a sweep; take one of its trials: 4b1e00ff#1 to 4b1e00ff#3"):
         find_run(name)
 
 

@@ -26,7 +26,7 @@ HOW = ("average", "vote", "soup", "stack")
 def ensemble(words: list[str]) -> int:
     """`tune ensemble RUN RUN … [--combine HOW]`. Returns the exit code."""
     parser = parser_of("ensemble", "Let finished runs decide together.", "output")
-    parser.add_argument("runs", nargs="+", help="run folders, starts of ids, SWEEP#NUMBER, or a sweep's folder or id")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs: folder, start of its id, SWEEP#NUMBER; or sweeps")
     parser.add_argument("--combine", default="average", metavar="HOW", help=f"{', '.join(HOW)} (average)")
     asked = parser.parse_args(words)
     if asked.combine not in HOW:

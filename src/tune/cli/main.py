@@ -117,10 +117,6 @@ def guarded(call, words: list[str]) -> int:
         if "--traceback" in words:
             raise
         return error.exit_code
-    except SystemExit as exit:  # a flag that argparse does not know; it has said so
-        if exit.code and "--json" in words:
-            _print_json({"status": "refused", "problems": [{"key": "", "where": "command line", "text": "see stderr"}]})
-        raise
     except TuneError as error:
         print(f"error: {error}", file=sys.stderr)
         if "--json" in words:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.cli.arguments import parser_of
+from tune.cli.arguments import parser_of, positive_seconds, whole
 from tune.cli.chain import folder_of, prepared_parts, refuse_changes, runs_of
 from tune.cli.results.next import verdict_of
 from tune.config import gate
@@ -84,21 +83,11 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep: lr=1e-4,1e-3 tries both")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and about how long, then stop")
-    parser.add_argument("--jobs", type=_positive(int), help="trials at once (1)")
-    parser.add_argument("--time-limit", type=_positive(float), metavar="SECONDS", help="end a trial after so long")
+    parser.add_argument("--jobs", type=whole(1), help="trials at once (1)")
+    parser.add_argument("--time-limit", type=positive_seconds, metavar="SECONDS", help="end a trial after so long")
     parser.add_argument("--retry-failed", action="store_true", help="run failed trials again")
     parser.add_argument("--fail-fast", action="store_true", help="start nothing more after a failure")
     return parser
-
-
-def _positive(kind: type):
-    def convert(text: str) -> Any:
-        value = kind(text)
-        if not (value > 0 and math.isfinite(value)):
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    return convert
 
 
 def check_all(composed: list[Composed], tree: ConfigTree, allow: list[str]) -> list[str]:

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Transformer
 from hydra.errors import HydraException
 
+from tune.config.habits import nearest
 from tune.config.signature.types import written
 from tune.config.tree import ConfigTree
-from tune.errors import Problem
+from tune.errors import ConfigError, Problem
 
 COMMAND_LINE = "command line"
 
@@ -62,7 +64,14 @@ class Axis:
 
 
 def parse(tree: ConfigTree, overrides: Iterable[str], where: str = COMMAND_LINE) -> tuple[list[Axis], list[Problem]]:
-    """Read overrides in order; a later one of the same target replaces an earlier one at its place."""
+    """Read overrides in order; a later one of the same target replaces an earlier one at its place.
+
+    Raises:
+        ConfigError: for words without "=", of which nobody knows what they were to change: nothing else is judged then.
+    """
+    overrides = list(overrides)
+    if bare := [word for word in overrides if "=" not in word and not word.startswith("~")]:
+        raise ConfigError(*(Problem(word, _meant(tree, word), where) for word in bare))
     parser = OverridesParser.create()
     axes: dict[str, Axis] = {}
     problems: list[Problem] = []
@@ -78,6 +87,20 @@ def parse(tree: ConfigTree, overrides: Iterable[str], where: str = COMMAND_LINE)
         else:
             axes[axis.changes[0].target] = axis
     return list(axes.values()), problems
+
+
+def _meant(tree: ConfigTree, word: str) -> str:
+    """What a word without "=" was meant to be."""
+    experiments = tree.options("experiment")
+    if word in experiments:
+        return f"is an experiment: write +experiment={word}"
+    if tree.is_group(word):
+        return f"is a group: write {word}=OPTION   (tune ls {word})"
+    if Path(word).is_dir():
+        return f"is a folder: write data.root={word}"
+    near = nearest(word, experiments)
+    hint = f". Did you mean +experiment={near[0]}?" if near else ""
+    return f"has no =. An override is KEY=VALUE, GROUP=OPTION or +experiment=NAME{hint}"
 
 
 def apply(change: Change, cfg: dict[str, Any]) -> Problem | None:

@@ -69,6 +69,7 @@ class Job:
         run_dir: its folder, where it has one already (a trial, a resumed run).
         resume: go on from the last checkpoint in `run_dir`.
         record: what run.json of a trial in a sweep must hold besides; empty for a run on its own.
+        reproduces: id of the run that this one is to come out as.
     """
 
     config: dict[str, Any]
@@ -77,6 +78,7 @@ class Job:
     run_dir: str = ""
     resume: bool = False
     record: dict[str, Any] = field(default_factory=dict)
+    reproduces: str = ""
 
 
 @dataclass

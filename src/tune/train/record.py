@@ -66,6 +66,7 @@ def facts_of(prepared: Prepared, job: Job) -> dict[str, Any]:
         "seed": job.config["seed"],
         **common_facts(prepared),
         **job.record,
+        **({"reproduces": job.reproduces} if job.reproduces else {}),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 
 import pytest
@@ -38,3 +39,29 @@ def test_a_verb_may_stand_behind_flags_that_every_verb_knows(capsys, flags):
     assert "losses is no verb" in capsys.readouterr().err
     assert main(["--json", *flags, "lr=1e-3", "epoch=3"]) == 2
     assert "Did you mean epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "said"),
+    [
+        ("predict", "RUN, PATH", "is missing: tune predict RUN PATH …"),
+        ("predict latest", "PATH", "is missing: tune predict RUN PATH …"),
+        ("rm", "RUN", "is missing: tune rm RUN …"),
+        ("ls --quite", "--quite", "is no flag of tune ls. Did you mean --quiet?"),
+        ("status a b", "b", "is one word too many"),
+        ("export latest --format onxn", "--format", "safetensors, card, not 'onxn'. Did you mean onnx?"),
+        ("export latest --format", "--format", "needs a value"),
+        ("predict latest a --top 0", "--top", "0 is below 1"),
+        ("run -m --jobs 0.5", "--jobs", "'0.5' is no whole number"),
+        ("run -m --time-limit soon", "--time-limit", "'soon' is no number of seconds"),
+        ("run -m --time-limit -1", "--time-limit", "-1 is not above 0"),
+        ("completion", "SHELL", "bash, zsh or fish"),
+    ],
+)
+def test_flags_and_words_that_do_not_fit_are_said_as_any_problem_is(capsys, line, key, said):
+    assert main([*line.split(), "--json"]) == 2
+    out, err = capsys.readouterr()
+    (problem,) = json.loads(out)["problems"]
+    assert (problem["key"], problem["where"]) == (key, "command line")
+    assert said in problem["text"]
+    assert f"{key}  (command line)  {problem['text']}" in err

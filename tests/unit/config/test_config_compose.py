@@ -138,9 +138,30 @@ def test_the_command_line_cannot_speak_to_hydra(project, word):
     assert "nothing below `hydra` acts here" in problem.text
 
 
-@pytest.mark.parametrize("word", ["lr=a(b", "lr", "=3", "lr=[1", "a b=1"])
+@pytest.mark.parametrize("word", ["lr=a(b", "=3", "lr=[1", "a b=1"])
 def test_a_word_that_is_no_override_is_a_problem_and_no_traceback(project, word):
     assert "cannot be read" in project.compose("data=synthetic", word).problems[0].text
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("mine", "is an experiment: write +experiment=mine"),
+        ("mien", "Did you mean +experiment=mine?"),
+        ("photos", "is a folder: write data.root=photos"),
+        ("freeze", "is a group: write freeze=OPTION"),
+        ("lr", "has no =. An override is KEY=VALUE, GROUP=OPTION or +experiment=NAME"),
+    ],
+)
+@pytest.mark.parametrize("how", ["compose", "expand"])
+def test_a_word_without_a_value_is_all_that_is_complained_of(project, word, said, how):
+    project.write(experiment__mine="# Mine.\nlr: 1\n")
+    (project.folder / "photos").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        getattr(project, how)("lr=[1", word)
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.where) == (word, "command line")
+    assert said in problem.text
 
 
 def test_the_users_folder_is_searched_first_and_says_what_it_shadows(project):

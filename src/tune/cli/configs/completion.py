@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 from tune.cli.arguments import parser_of
+from tune.errors import ConfigError, Problem
 
 BASH = r"""# eval "$(tune completion bash)", for example in ~/.bashrc
 _tune() {
@@ -64,7 +65,7 @@ def completion(words: list[str]) -> int:
 
         print("\n".join(candidates(*split(asked.line), Path.cwd())))
     elif asked.shell is None:
-        parser.error("say which shell: bash, zsh or fish")
+        raise ConfigError(Problem("SHELL", "say which: bash, zsh or fish", "command line"))
     else:
         print(SHELLS[asked.shell], end="")
     return 0

@@ -30,9 +30,10 @@ batch_size: 32
 
 README = """Photographs, an experiment, and what comes of it
 
-  {root}/CLASS/IMAGE          your photographs, a folder for each class
   conf/experiment/mine.yaml   what is trained, and how
   outputs/                    a folder for each run
+  {root}/CLASS/IMAGE
+                              your photographs, a folder for each class
 
 Run these here:
 
@@ -41,6 +42,8 @@ Run these here:
   tune run -m +experiment=mine lr=1e-3,1e-2          try several
   tune explain lr +experiment=mine                   where a value comes from
   tune validate mine                                 check what you changed
+  tune report latest                                 a page about the last run: curves, mistakes
+  tune predict latest PHOTOS --out told.csv          what it says of other photographs
 """
 
 

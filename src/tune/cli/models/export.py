@@ -6,6 +6,7 @@ Torch is imported after everything that can be checked without it has been; a ca
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune.cli.arguments import parser_of
 from tune.cli.models.sources import images_of
-from tune.errors import ConfigError, Problem
+from tune.errors import ConfigError, MissingExtra, Problem
 from tune.run_dir import atomic_write, find_run, read_json, run_id, shown
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def export(words: list[str]) -> int:
     asked = parser.parse_args(words)
     if problems := _without_effect(asked):
         raise ConfigError(*problems)
+    if asked.format == "onnx":
+        _require_onnx()
     run_dir = find_run(asked.run, asked.output)
     record = read_json(run_dir / "run.json")
     if record["status"] != "done":
@@ -81,13 +84,22 @@ def _without_effect(asked: argparse.Namespace) -> list[Problem]:
     return problems
 
 
+def _require_onnx() -> None:
+    """Make sure that ONNX files can be written and run.
+
+    Raises:
+        MissingExtra: if a package is not installed.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra("--format onnx", "onnx onnxscript onnxruntime", "export")
+
+
 def _write(asked: argparse.Namespace, run_dir: Path, path: Path) -> Loaded:
     """Write the file. Returns the run."""
     from tune.evaluate.export import formats
     from tune.evaluate.loaded import Loaded, load
 
-    if asked.format == "onnx":
-        formats.require_onnx()
     loaded = load(str(run_dir), asked.output, asked.allow)
     if not isinstance(loaded, Loaded):
         text = "is an ensemble of several networks; export its members, or a soup, which is one"

@@ -5,7 +5,6 @@ Torch is imported after the images have been found.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.cli.arguments import parser_of
+from tune.cli.arguments import parser_of, whole
 from tune.cli.models.sources import images_of
 from tune.errors import ConfigError, Problem
 from tune.run_dir import atomic_write, find_run, run_id, shown
@@ -39,10 +38,10 @@ def predict(words: list[str]) -> int:
         help="image, folder (at any depth), pattern in quotes, CSV file with a column path, or - for names on stdin",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="CSV file to write (the table goes to stdout)")
-    parser.add_argument("--top", type=_count, metavar="K", help="the K likeliest classes instead of all probabilities")
+    parser.add_argument("--top", type=whole(1), metavar="K", help="the K likeliest classes, not all probabilities")
     parser.add_argument("--root", type=Path, help="folder that relative paths of a CSV file, or of stdin, start from")
-    parser.add_argument("--batch-size", type=_count, default=32, metavar="N", help="images in a forward pass (32)")
-    parser.add_argument("--workers", type=_count, metavar="N", help="threads that decode (as many as cores, 4 at most)")
+    parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="images in a forward pass (32)")
+    parser.add_argument("--workers", type=whole(1), metavar="N", help="threads that decode (a core each, 4 at most)")
     asked = parser.parse_args(words)
     run_dir = find_run(asked.run, asked.output)
     images = images_of(asked.paths, asked.root)
@@ -126,10 +125,3 @@ def _as_csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
         values = (row[column] for column in columns)
         writer.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in values)
     return text.getvalue()
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value

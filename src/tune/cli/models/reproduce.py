@@ -52,7 +52,7 @@ def reproduce(words: list[str]) -> int:
     from tune.train.experiment import Job, execute
     from tune.train.finished.compared import compare
 
-    outcome = execute(Job(config, record["overrides"], record["choices"]), say)
+    outcome = execute(Job(config, record["overrides"], record["choices"], reproduces=run_id(run_dir)), say)
     if outcome.status != "done":
         say(f"{outcome.status}: {outcome.cause}   log: {shown(outcome.run_dir / 'run.log')}")
         return _answer(asked, run_dir, outcome.status, found, again=outcome.run_dir, code=outcome.exit_code)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tune.cli.arguments import parser_of
+from tune.cli.arguments import parser_of, whole
 from tune.cli.results.text import aligned, value
 from tune.errors import ConfigError, Problem
 from tune.evaluate.mcnemar import holm
@@ -25,8 +24,8 @@ _METHODS = {"exact": "exact binomial", "chi2": "chi² with continuity correction
 def compare(words: list[str]) -> int:
     """`tune compare RUN RUN …`. Returns the exit code."""
     parser = parser_of("compare", "Finished runs on the same rows, each against the first.", "output")
-    parser.add_argument("runs", nargs="+", help="run folders, starts of ids, SWEEP#NUMBER, or latest")
-    parser.add_argument("--flips", type=_count, default=3, metavar="N", help="name so many rows that flipped (3)")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, starts of ids, SWEEP#NUMBER, or latest")
+    parser.add_argument("--flips", type=whole(0), default=3, metavar="N", help="name so many rows that flipped (3)")
     asked = parser.parse_args(words)
     folders = list({path.resolve(): path for path in (find_run(run, asked.output) for run in asked.runs)}.values())
     if len(folders) < 2:
@@ -51,12 +50,6 @@ def compare(words: list[str]) -> int:
     if first.part == "val":
         say("note: there is no test part; these are validation rows, by which the epoch was chosen")
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text} is no number of rows")
-    return int(text)
 
 
 def _metrics(first: Side, other: Side, pair: Pair) -> list[str]:

@@ -41,14 +41,16 @@ def ls(words: list[str]) -> int:
 
         return cache(["ls", *asked.filter, *(["--json"] if asked.json else [])])
     entries, sweeps = collect(Path(asked.output))
-    rows = sorted([*map(_of_run, entries), *map(_of_sweep, sweeps)], key=lambda row: row["when"])
-    rows = [row for row in rows if all(_stands_in(word, row) for word in asked.filter)]
+    every = sorted([*map(_of_run, entries), *map(_of_sweep, sweeps)], key=lambda row: row["when"])
+    rows = [row for row in every if all(_stands_in(word, row) for word in asked.filter)]
     if asked.json:
         print(json.dumps({"runs": rows}))
         return 0
     for line in aligned([_cells(row) for row in rows]):
         print(line)
-    say(f"{len(rows)} runs and sweeps in {asked.output}, newest last")
+    of = f" of {len(every)}" if asked.filter else ""
+    with_words = f" with {' and '.join(asked.filter)} in their line" if asked.filter else ""
+    say(f"{len(rows)}{of} runs and sweeps in {asked.output}{with_words}, newest last")
     if any(row["status"] == DEAD for row in rows):
         say("dead: the process is gone without a word; tune resume RUN goes on")
     return 0
@@ -63,7 +65,8 @@ def in_short(entry: Entry) -> str:
     """What was typed for a run, without what its name and folder say already."""
     chosen = [word for word in entry.overrides if word.lstrip("+").startswith("experiment=")]
     known = [word for word in chosen if word.partition("=")[2].replace("/", "-") == entry.name]
-    return " ".join(word for word in entry.overrides if word not in known and not word.startswith("output="))
+    words = [word for word in entry.overrides if word not in known and not word.startswith("output=")]
+    return " ".join([*words, *([f"(reproduces {first})"] if (first := entry.record.get("reproduces")) else [])])
 
 
 def _of_run(entry: Entry) -> dict[str, Any]:

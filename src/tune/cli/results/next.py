@@ -63,17 +63,7 @@ def _run_with_curves(run: str, output: str) -> Path:
     Raises:
         ConfigError: if it is something else, or has none yet.
     """
-    try:
-        run_dir = find_run(run, output)
-    except ConfigError:
-        sweeps = [
-            *Path(run).glob("sweep.json"),
-            *Path(output).glob(f"*/sweep-{run.removeprefix('sweep-')}*/sweep.json"),
-        ]
-        if not run or not sweeps:
-            raise
-        name = sweeps[0].parent.name.removeprefix("sweep-")
-        raise ConfigError(Problem(run, f"is a sweep; take one of its trials: tune next {name}#1")) from None
+    run_dir = find_run(run, output)
     if (run_dir / "ensemble.json").is_file():
         raise ConfigError(Problem(run, "is an ensemble, which has no curve; take one of its members"))
     if (run_dir / "stage-1").is_dir():

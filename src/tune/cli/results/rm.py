@@ -45,7 +45,9 @@ class _Target:
 def rm(words: list[str]) -> int:
     """`tune rm RUN …`. Returns the exit code."""
     parser = parser_of("rm", "Remove runs and sweeps with all their files, or their checkpoints alone.", "output")
-    parser.add_argument("runs", nargs="+", help="run folders, starts of ids, SWEEP#NUMBER, latest, or a sweep")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="runs: folder, start of its id, SWEEP#NUMBER, latest; or sweeps"
+    )
     parser.add_argument("--checkpoints", action="store_true", help="only what tune resume reads; the results stay")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--force", action="store_true", help="also what is needed, or running")
@@ -62,7 +64,7 @@ def rm(words: list[str]) -> int:
     size = num_bytes(paths)
     what = "the checkpoints of" if asked.checkpoints else ""
     names = f"{what} {', '.join(shown(target.folder) for target in targets)}".strip()
-    if paths and not asked.yes and not _is_agreed(f"remove {names}: {megabytes(size)}?"):
+    if paths and not asked.yes and not _is_agreed(f"{names}: {megabytes(size)}"):
         print("nothing was removed")
         return 0
     for path in paths:
@@ -133,17 +135,16 @@ def _running(target: _Target) -> Iterator[Problem]:
         )
 
 
-def _is_agreed(question: str) -> bool:
+def _is_agreed(what: str) -> bool:
     """Ask on the terminal.
 
     Raises:
         ConfigError: if there is none.
     """
     if not sys.stdin.isatty():
-        raise ConfigError(
-            Problem("--yes", "this is no terminal to ask on; with --yes nothing is asked", "command line")
-        )
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        text = f"would remove {what}. There is no terminal here to ask on; --yes removes it unasked"
+        raise ConfigError(Problem("rm", text))
+    print(f"remove {what}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

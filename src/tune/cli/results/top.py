@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tune.cli.arguments import parser_of
+from tune.cli.arguments import parser_of, whole
 from tune.cli.ensemble import shown_metrics
 from tune.cli.results.listed import counted
 from tune.config.habits import nearest
@@ -29,7 +29,7 @@ def top(words: list[str]) -> int:
     parser = parser_of("top", "Trials of a sweep, or all runs of an experiment, best first.", "output")
     parser.add_argument("sweep", help="folder or start of the id of a sweep, latest, or the name of an experiment")
     parser.add_argument("--by", metavar="METRIC", help="what is best (the objective of the sweep)")
-    parser.add_argument("--lines", type=int, default=_LINES, help=f"so many lines, 0 for all ({_LINES})")
+    parser.add_argument("--lines", type=whole(0), default=_LINES, help=f"so many lines, 0 for all ({_LINES})")
     asked = parser.parse_args(words)
     what, where, objective, rows = _found(asked.sweep, Path(asked.output))
     by = _metric(asked.by, rows) if asked.by else objective
@@ -40,7 +40,7 @@ def top(words: list[str]) -> int:
     show = [objective, *shown_metrics(objective), *_BESIDE]
     names = ("trial", _number) if what == "sweep" else ("run", _id)
     lines = table(rows, by, is_maximized(by), show, *names)
-    most = asked.lines + 1 if asked.lines > 0 else len(lines)
+    most = asked.lines + 1 if asked.lines else len(lines)
     for line in lines[:most]:
         print(line)
     more = f"   {len(lines) - most} more lines: --lines 0" if len(lines) > most else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import warnings
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tune.config.build import build
 from tune.data.tasks.task import Task
-from tune.errors import ConfigError, MissingExtra, Problem, RunError
+from tune.errors import ConfigError, Problem, RunError
 from tune.evaluate.export.graph import INPUT, Exported, example, facts, graph_of, whole_file
 from tune.evaluate.loaded import without_source
 from tune.models.network import Network
@@ -30,17 +29,6 @@ if TYPE_CHECKING:
 
 Run = Callable[["Tensor"], list["Tensor"]]
 """Images (B, 3, H, W) of pixels 0-1 → what an `Exported` gives."""
-
-
-def require_onnx() -> None:
-    """Make sure that ONNX files can be written and run.
-
-    Raises:
-        MissingExtra: if a package is not installed.
-    """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra("--format onnx", "onnx onnxscript onnxruntime", "export")
 
 
 def write_onnx(loaded: Loaded, path: Path) -> None:
