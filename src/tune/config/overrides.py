@@ -163,9 +163,9 @@ def _axis(tree: ConfigTree, override: Override, where: str) -> Axis | Problem:
         value = OverridesParser.create().parse_override(f"x={text}").value()
         group = _group(tree, key, value, is_delete=False)
         changes.append(Change(f"{sign}{group or key}={text}", sign, group or key, value, group is not None, where))
-    twice = next((change for change in changes if changes.count(change) > 1), None)
-    if twice is not None:
-        return Problem(key, f"lists {twice.value} twice", where)
+    found = [(isinstance(change.value, bool), change.value) for change in changes]
+    if twice := [value for each in found if found.count(each) > 1 for value in each[1:]]:
+        return Problem(key, f"lists {twice[0]} twice", where)
     return Axis(tuple(changes), is_swept=True)
 
 
@@ -174,7 +174,21 @@ def _values(tree: ConfigTree, override: Override, key: str) -> list[str]:
     glob = override._value
     if isinstance(glob, Glob):  # Hydra's loader lists no subfolders
         return glob.filter(tree.options(_group(tree, key, "", is_delete=False) or key))
-    return [written(each) if isinstance(each, float) else Transformer.str(each) for each in override.sweep_iterator()]
+    values = list(override.sweep_iterator())
+    typed = [each.strip() for each in override.get_value_string().removeprefix("choice(").removesuffix(")").split(",")]
+    typed = typed if len(typed) == len(values) else [""] * len(values)
+    return [
+        (text if _is_number(text, each) else written(each)) if isinstance(each, float) else Transformer.str(each)
+        for each, text in zip(values, typed, strict=True)
+    ]
+
+
+def _is_number(text: str, value: float) -> bool:
+    """Whether a text is that number, so that 1e-2 beside 1e-3 need not become 0.01."""
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
 
 
 def _group(tree: ConfigTree, key: str, value: Any, *, is_delete: bool) -> str | None:

@@ -24,6 +24,8 @@ def test_the_last_key_varies_fastest(project):
 def test_hydras_whole_grammar_expands(project):
     assert values(project.expand("seed=range(0,6,2)"), "seed") == [(0,), (2,), (4,)]
     assert values(project.expand("lr=choice(1e-3,0.5)"), "lr") == [(1e-3,), (0.5,)]
+    for words in ("lr=1e-3,1e-2, 0.10", "lr=choice(1e-3, 1e-2,0.10)"):  # each as it was typed
+        assert [trial.swept for trial in project.expand(words)] == [["lr=1e-3"], ["lr=1e-2"], ["lr=0.10"]]
     assert [trial.choices["freeze"] for trial in project.expand("freeze=glob([d*,m*])")] == ["deep", "mid"]
     assert values(project.expand("epochs=sort(3,1,2)"), "epochs") == [(1,), (2,), (3,)]
     assert [trial.cfg["optimizer"]["betas"] for trial in project.expand("optimizer.betas=[0.1,0.2],[0.3,0.4]")] == [
@@ -77,6 +79,7 @@ def test_trials_do_not_share_what_they_hold(project):
         ("lr=interval(0,1)", "has no end of values"),
         ("seed=range(5,0)", "stands for no value"),
         ("seed=1,1", "lists 1 twice"),
+        ("lr=1e-2,0.1,0.010", "lists 0.01 twice"),
         ("lr=1,(", "cannot be read"),
     ],
 )
