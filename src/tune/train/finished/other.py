@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 View = Callable[["Tensor"], "Tensor"]
 
+AS_IT_IS: dict[str, View] = {"as it is": lambda images: images}
+"""The one view of who flips nothing."""
+
 FITTING = ("accuracy", "balanced_accuracy", "f1")
 """Metrics for which a threshold can be the best."""
 
@@ -52,7 +55,7 @@ class Ask:
 def views_of(augment: dict[str, Any]) -> dict[str, View]:
     """The image as it is and flipped as the run saw it in training; left to right where it saw no flip."""
     across, down = augment.get("flip_horizontal", 0) > 0, augment.get("flip_vertical", 0) > 0
-    views: dict[str, View] = {"as it is": lambda images: images}
+    views = dict(AS_IT_IS)
     if across or not down:
         views["left to right"] = lambda images: images.flip(3)
     if down:
@@ -94,7 +97,7 @@ def measure_rows(
             refuse_threshold(ask.threshold, len(form.classes))
         except ConfigError as error:
             raise ConfigError(*(Problem("--threshold", each.text) for each in error.problems)) from error
-    views = views_of(config["augment"]) if ask.tta else {"as it is": lambda images: images}
+    views = views_of(config["augment"]) if ask.tta else AS_IT_IS
     known: tuple[np.ndarray, np.ndarray] | None = None
     if ask.calibrate or isinstance(ask.threshold, str):
         known = _validated(form, run_dir, views, validation)

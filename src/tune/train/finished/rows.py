@@ -11,13 +11,17 @@ import numpy as np
 
 from tune.config.across.domains import is_domains
 from tune.config.build import build
+from tune.config.overrides import COMMAND_LINE
 from tune.data.loading.orders import tested_rows
 from tune.data.options import separate
 from tune.data.unreadable import drop_unreadable
 from tune.errors import ConfigError, DataError, Problem
+from tune.evaluate.paired import read_predictions
 from tune.run_dir import read_json, run_id
 from tune.train.adapt.beside import with_source
 from tune.train.prepare import read_data
+
+_WITHOUT_VIEWS = "what is fitted reads what was said of each row by those that it did not train: leave out --tta"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,24 @@ def own_rows(run_dir: Path, config: dict[str, Any]) -> dict[str, Rows]:
     if not len(rows["test"]):
         raise ConfigError(Problem(name, "has no test part; name other data: data.root=DIR"))
     return {part: Rows([table.images[i] for i in some], table.labels[some], skipped) for part, some in rows.items()}
+
+
+def validation_rows(run_dir: Path, configs: dict[Path, dict[str, Any]]) -> Rows:
+    """Validation rows, to be seen anew by a run, or by an ensemble none of whose members learned from them.
+
+    Args:
+        run_dir: its folder.
+        configs: of it, or of its members, from `read_configs`.
+
+    Raises:
+        ConfigError: as `own_rows`, or if a member learned from rows that another validates, or a stack from all.
+    """
+    if read_json(run_dir / "run.json").get("ensemble", {}).get("how") == "stack":
+        raise ConfigError(Problem("--tta", f"a stack learned from its validation rows; {_WITHOUT_VIEWS}", COMMAND_LINE))
+    if len({frozenset(read_predictions(each / "predictions" / "val.csv")[1]) for each in configs}) > 1:
+        text = "the members validate different rows (folds), so that each row trained some of them"
+        raise ConfigError(Problem("--tta", f"{text}; {_WITHOUT_VIEWS}", COMMAND_LINE))
+    return own_rows(*next(iter(configs.items())))["val"]
 
 
 def other_rows(node: dict[str, Any], classes: list[str]) -> Rows:

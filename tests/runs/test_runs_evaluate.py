@@ -1,0 +1,196 @@
+"""`tune evaluate` of ensembles, and of data that the run has seen, through the real command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from sklearn.metrics import f1_score, roc_auc_score
+
+import tune
+from tune.cli.main import main
+from tune.data.readers.synthetic import Synthetic
+from tune.evaluate.loaded import LoadedEnsemble
+from tune.train.finished.form import Form
+
+# Warnings of other packages go to run.log, as for a user.
+pytestmark = [pytest.mark.filterwarnings("default")]
+
+SMALL = ["data=folder", "data.root=photos", "backbone.input_size=32", "batch_size=16", "epochs=1", "lr=1e-2"]
+WAYS = {
+    "average": ["ensemble=seeds", "ensemble.members=2", "threshold=f1", "augment.flip_vertical=0.5"],
+    "boost": ["ensemble=boosting", "ensemble.members=2", "lr=1e-3"],
+    "soup": ["-m", "ensemble=soup", "lr=1e-2,3e-3"],
+    "folds": ["ensemble=average", "data.split.folds=3"],
+    "stack": ["-m", "head=linear,mlp", "ensemble=stacking", "ensemble.folds=2"],
+}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with 100 photographs of two classes, and runs on them."""
+    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("evaluate")
+    patch.chdir(folder)
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    table = Synthetic(2, 100, noise=0.7).read()
+    for i, (pixels, label) in enumerate(zip(table.images, table.labels, strict=True)):
+        path = Path("photos") / table.classes[label] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(pixels)).save(path)
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def together(here):
+    """`together(how)` is the folder of an ensemble, trained once."""
+    known: dict[str, Path] = {}
+
+    def train(how):
+        if how not in known:
+            before = set(Path("outputs").glob("*/sweep-*/ensemble"))
+            assert main(["run", *SMALL, *WAYS[how]]) == 0
+            known[how] = (set(Path("outputs").glob("*/sweep-*/ensemble")) - before).pop()
+        return known[how]
+
+    return train
+
+
+def evaluate(capsys, *words):
+    """Exit code, answer, and all that was said."""
+    capsys.readouterr()
+    code = main(["evaluate", *map(str, words), "--json"])
+    said = capsys.readouterr()
+    return code, json.loads(said.out.splitlines()[-1]) if said.out else {}, said.out + said.err
+
+
+def of_file(run_dir, part):
+    """Labels (N,) as numbers, and p of the second class (N,)."""
+    with (run_dir / "predictions" / f"{part}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return np.array([int(row["label"] == "square") for row in rows]), np.array([float(row["p_square"]) for row in rows])
+
+
+def photos_of(run_dir, part):
+    with (run_dir / "predictions" / f"{part}.csv").open() as file:
+        return [Image.open(Path("photos") / row["path"]) for row in csv.DictReader(file)]
+
+
+SLOW = {"boost", "stack"}
+
+
+@pytest.mark.parametrize("how", [pytest.param(how, marks=[pytest.mark.slow] * (how in SLOW)) for how in WAYS])
+def test_an_ensemble_is_measured_again_as_it_was(together, capsys, how):
+    folder = together(how)
+    record, (labels, p) = json.loads((folder / "run.json").read_text()), of_file(folder, "test")
+    code, answer, said = evaluate(capsys, folder)
+    assert code == 0, said
+    assert "as run.json has it" in said
+    assert "not as run.json" not in said
+    kept = {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
+    assert answer["metrics"] == pytest.approx(kept, abs=1e-5)
+    assert answer["metrics"]["test/accuracy"] == pytest.approx(((p > 0.5) == labels).mean())
+    if how != "boost":  # the six digits of the file hide what the average adds to the votes
+        assert answer["metrics"]["test/auroc"] == pytest.approx(roc_auc_score(labels, p), abs=1e-4)
+    low, high = record["intervals"]["test/auroc"]
+    assert f"[{low:.3f}, {high:.3f}]" in said
+    assert not (folder / "evaluations").exists()
+
+
+def test_an_ensemble_asks_its_members_in_six_digits_as_their_files_have_them(together):
+    folder = together("average")
+    form = Form(tune.load(folder))
+    (answered,) = form.over(photos_of(folder, "test"), batch_size=32, workers=1, bad=[])
+    sums = 2e6 * answered.probs.double()
+    assert (sums - sums.round()).abs().max() < 0.1
+
+
+def test_flipped_views_of_an_ensemble_are_those_of_its_members(together, capsys):
+    folder = together("average")
+    _, answer, said = evaluate(capsys, folder, "--tta")
+    assert answer["views"] == ["as it is", "upside down"], said
+    images, loaded = photos_of(folder, "test"), tune.load(folder)
+    assert isinstance(loaded, LoadedEnsemble)
+    seen = [
+        member.predict([view(image) for image in images])
+        for member in loaded.members
+        for view in (Image.Image.copy, ImageOps.flip)
+    ]
+    p = torch.stack(seen).mean(dim=0)[:, 1].numpy()
+    labels = of_file(folder, "test")[0]
+    assert answer["metrics"]["test/auroc"] == pytest.approx(roc_auc_score(labels, p), abs=0.02)
+    assert answer["metrics"]["test/accuracy"] == pytest.approx(((p > 0.5) == labels).mean(), abs=0.05)
+    assert json.loads((folder / "evaluations" / "test-tta.json").read_text())["metrics"] == answer["metrics"]
+
+
+@pytest.mark.parametrize("how", ["average", "folds"])
+def test_what_is_fitted_for_an_ensemble_reads_what_it_said_of_validation_rows(together, capsys, how):
+    folder = together(how)
+    labels, p = of_file(folder, "val")
+    assert len(labels) == {"average": 16, "folds": 80}[how]
+    code, answer, said = evaluate(capsys, folder, "--calibrate", "--threshold", "f1")
+    assert code == 0, said
+    assert answer["calibration"]["fitted_on"] == len(labels)
+    best = max(f1_score(labels, p > step / 1000) for step in range(1, 1000))
+    assert f1_score(labels, p > answer["threshold"]) >= best
+    known, q = of_file(folder, "test")
+    assert answer["metrics"]["test/accuracy"] == pytest.approx(((q > answer["threshold"]) == known).mean())
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("folds", "validate different rows"),
+        pytest.param("stack", "a stack learned from", marks=pytest.mark.slow),
+    ],
+)
+def test_validation_rows_that_trained_a_member_are_not_seen_anew(together, capsys, how, text):
+    for flags in (["--calibrate"], ["--threshold", "f1"]):
+        code, _, said = evaluate(capsys, together(how), "--tta", *flags)
+        assert code == 2
+        assert text in said
+        assert "leave out --tta" in said
+    assert evaluate(capsys, together(how), "--tta")[0] == 0
+    assert evaluate(capsys, together(how), "--tta", "--threshold", "0.4")[0] == 0
+
+
+@pytest.mark.parametrize("how", ["average", "soup"])
+@pytest.mark.parametrize("flags", [["--attack", "fgsm"], ["--pictures"], ["--pictures", "--tta"]])
+def test_what_needs_one_network_names_a_member_to_take(together, capsys, how, flags):
+    folder = together(how)
+    code, _, said = evaluate(capsys, folder, *flags)
+    assert code == 2
+    assert f"{flags[0]}  (command line)  is of one run, and this is an ensemble" in said
+    assert f"take one of its members, as {folder.parent.name.removeprefix('sweep-')}#1" in said
+
+
+def test_an_ensemble_is_measured_on_other_data(together, capsys, tmp_path):
+    folder = together("average")
+    for name in ("disk", "square"):
+        (tmp_path / name).mkdir()
+        for path in sorted((Path("photos") / name).iterdir())[::5]:
+            (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    code, answer, said = evaluate(capsys, folder, f"data.root={tmp_path}")
+    assert code == 0, said
+    assert main(["predict", str(folder), str(tmp_path), "--out", "other.csv"]) == 0
+    with Path("other.csv").open() as file:
+        right = [Path(row["path"]).parent.name == row["predicted"] for row in csv.DictReader(file)]
+    assert answer["metrics"]["test/accuracy"] == pytest.approx(np.mean(right))
+    assert answer["counts"] == {"test": len(right)}
+
+
+@pytest.mark.parametrize("how", ["average", "soup"])
+def test_an_ensemble_is_still_not_reproduced(together, capsys, how):
+    assert main(["reproduce", str(together(how)), "--dry-run"]) == 2
+    assert "is an ensemble; take one of its members" in capsys.readouterr().err
+
+
+def test_a_soup_is_verified_on_the_test_part_of_its_members(together, capsys):
+    words = ["export", str(together("soup")), "--format", "safetensors", "--verify", "--out", "soup.safetensors"]
+    assert main(words) == 0
+    assert "on 20 images" in capsys.readouterr().out
