@@ -136,6 +136,14 @@ def test_what_is_fitted_for_an_ensemble_reads_what_it_said_of_validation_rows(to
     code, answer, said = evaluate(capsys, folder, "--calibrate", "--threshold", "f1")
     assert code == 0, said
     assert answer["calibration"]["fitted_on"] == len(labels)
+    found, lines = answer["calibration"], said.splitlines()
+    told = [f"{name.upper()} {found[f'{name}_before']:.3f} → {found[f'{name}_after']:.3f}" for name in ("ece", "nll")]
+    fitted = f"calibrate T = {found['temperature']:.3f} from {len(labels)} validation rows"
+    place = lines.index(f"{fitted}; of the rows measured {', '.join(told)}")
+    is_few = len(labels) < 50
+    assert lines[place + 1].startswith(f"note      {len(labels)} validation rows are few") == is_few
+    assert bool(found["doubt"]) == is_few
+    assert found["at_edge"] is False
     best = max(f1_score(labels, p > step / 1000) for step in range(1, 1000))
     assert f1_score(labels, p > answer["threshold"]) >= best
     known, q = of_file(folder, "test")
@@ -194,3 +202,30 @@ def test_a_soup_is_verified_on_the_test_part_of_its_members(together, capsys):
     words = ["export", str(together("soup")), "--format", "safetensors", "--verify", "--out", "soup.safetensors"]
     assert main(words) == 0
     assert "on 20 images" in capsys.readouterr().out
+
+
+def test_what_is_said_of_a_run_that_is_all_right(here, capsys):
+    """A metric whose resamples are all alike has no interval, and rows that are all right no best temperature."""
+    easy = ["data=synthetic", "data.classes=2", "data.rows=100", "data.noise=0", "backbone.input_size=64", "epochs=9"]
+    assert main(["run", "-m", *easy, "lr=1e-2,3e-2", "ensemble=average", "--json"]) == 0
+    told = capsys.readouterr().out
+    answer = json.loads(told.splitlines()[-1])
+    assert "average of 2: test accuracy 1.000 [0.839, 1.000]   auroc 1.000   members" in told
+    runs = [Path(trial["run_dir"]) for trial in answer["trials"]]
+    for folder in (*runs, Path(answer["ensembles"][0]["run_dir"])):
+        record = json.loads((folder / "run.json").read_text())
+        assert record["metrics"]["test/accuracy"] == record["metrics"]["test/auroc"] == 1
+        assert record["intervals"].keys() == {"test/accuracy"}
+    _, answer, said = evaluate(capsys, runs[0], "--calibrate")
+    assert "accuracy 1.000 [0.839, 1.000]   balanced_accuracy 1.000   auroc 1.000   f1 1.000   n = 20" in said
+    assert answer["calibration"]["temperature"] == 0.05
+    assert answer["calibration"]["at_edge"] is True
+    assert f"\nnote      {answer['calibration']['doubt']}\n" in said
+    assert "every validation row is right" in answer["calibration"]["doubt"]
+    assert main(["compare", *map(str, runs)]) == 0
+    assert "test/auroc" in capsys.readouterr().out
+    for words in (["reproduce", runs[0], "--anyway"], ["export", runs[0], "--format", "card"], ["report", runs[0]]):
+        assert main([*map(str, words)]) == 0, words
+    page = (runs[0] / "report.md").read_text()
+    assert answer["calibration"]["doubt"] in page.replace("\\", "")
+    assert "less sure than it could be" not in page

@@ -83,9 +83,9 @@ def _tell(answer: dict[str, Any], tasks: dict[str, Any], threshold: float | str 
     if isinstance(threshold, str):
         print(f"threshold {answer['threshold']:.4g}, the best on validation rows ({threshold})")
     if "calibration" in answer:
-        from tune.train.finished.other import calibration_line
+        from tune.train.finished.other import calibration_lines
 
-        print(calibration_line(answer["calibration"]))
+        print("\n".join(calibration_lines(answer["calibration"])))
 
 
 def _threshold(text: str | None) -> float | str | None:

@@ -11,7 +11,7 @@ from tune.data.loading.orders import tested_rows
 from tune.evaluate.loaded import load_run
 from tune.train.finished.attacked import with_attack
 from tune.train.finished.form import Form
-from tune.train.finished.other import Ask, calibration_line, measure_rows
+from tune.train.finished.other import Ask, calibration_lines, measure_rows
 from tune.train.finished.rows import Rows
 
 if TYPE_CHECKING:
@@ -51,5 +51,6 @@ def with_measures(
     if options.calibrate:
         found = measure_rows(form, run_dir, config, Ask(calibrate=True), rows["test"], lambda: rows["val"])
         result = result | {"calibration": found["calibration"]}
-        say(calibration_line(found["calibration"]))
+        for line in calibration_lines(found["calibration"]):
+            say(line)
     return result

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tune.errors import ConfigError, Problem
-from tune.evaluate.calibration import expected_error, temperature, tempered
+from tune.evaluate.calibration import doubt, expected_error, is_at_edge, temperature, tempered
 from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
 from tune.evaluate.paired import read_predictions
 from tune.evaluate.threshold import find_threshold, refuse_threshold
@@ -122,9 +122,7 @@ def measure_rows(
     return answer
 
 
-def calibration(
-    val_labels: np.ndarray, val_probs: np.ndarray, labels: np.ndarray, probs: np.ndarray
-) -> dict[str, float]:
+def calibration(val_labels: np.ndarray, val_probs: np.ndarray, labels: np.ndarray, probs: np.ndarray) -> dict[str, Any]:
     """The temperature that validation rows ask for, and what it does to other rows.
 
     Args:
@@ -134,14 +132,17 @@ def calibration(
         probs: (N, K).
 
     Returns:
-        `temperature`; of the measured rows `ece` (expected calibration error) and `nll` (mean of -log p of the label,
-        nats), before and after, and on how many rows it was fitted.
+        `temperature`, on how many rows it was fitted, whether it is `at_edge` of its range, and the `doubt` about it;
+        of the measured rows `ece` (expected calibration error) and `nll` (mean of -log p of the label, nats), before
+        and after.
     """
     t = temperature(val_labels, val_probs)
     after = tempered(probs, t)
     return {
         "temperature": t,
         "fitted_on": len(val_labels),
+        "at_edge": is_at_edge(t),
+        "doubt": doubt(t, len(val_labels)),
         "ece_before": expected_error(labels, probs),
         "ece_after": expected_error(labels, after),
         "nll_before": _nll(labels, probs),
@@ -149,12 +150,13 @@ def calibration(
     }
 
 
-def calibration_line(found: dict[str, float]) -> str:
-    """What `calibration` gave, in one line."""
+def calibration_lines(found: dict[str, Any]) -> list[str]:
+    """What `calibration` gave, in one line; a second one says why it may not be leaned on."""
     pairs = {name: (found[f"{name}_before"], found[f"{name}_after"]) for name in ("ece", "nll")}
     told = ", ".join(f"{name.upper()} {before:.3f} → {after:.3f}" for name, (before, after) in pairs.items())
     fitted = f"T = {found['temperature']:.3f} from {found['fitted_on']} validation rows"
-    return f"calibrate {fitted}; of the rows measured {told}"
+    note = [f"note      {found['doubt']}"] if found["doubt"] else []
+    return [f"calibrate {fitted}; of the rows measured {told}", *note]
 
 
 def _nll(labels: np.ndarray, probs: np.ndarray) -> float:
