@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,13 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
-    """A folder with 100 photographs of two classes, and runs on them."""
+    """A folder with 100 photographs of two classes, files of one size, and runs on them."""
     patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("evaluate")
     patch.chdir(folder)
     patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     table = Synthetic(2, 100, noise=0.7).read()
     for i, (pixels, label) in enumerate(zip(table.images, table.labels, strict=True)):
-        path = Path("photos") / table.classes[label] / f"{i:02}.png"
+        path = Path("photos") / table.classes[label] / f"{i:02}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.asarray(pixels)).save(path)
     yield folder
@@ -177,6 +178,94 @@ def test_what_needs_one_network_names_a_member_to_take(together, capsys, how, fl
     assert f"take one of its members, as {folder.parent.name.removeprefix('sweep-')}#1" in said
 
 
+@pytest.fixture
+def other(together, tmp_path):
+    """A folder with copies of 3 training rows, 2 validation rows and 4 test rows of a run, and 5 new photographs."""
+    run_dir, parts = together("average").parent / "1", {}
+    for part in ("val", "test"):
+        with (run_dir / "predictions" / f"{part}.csv").open() as file:
+            parts[part] = sorted(row["path"] for row in csv.DictReader(file))
+    outside = {*parts["val"], *parts["test"]}
+    every = sorted(str(path.relative_to("photos")) for path in Path("photos").rglob("*.bmp"))
+    parts["train"] = [name for name in every if name not in outside]
+    table = Synthetic(2, 100, noise=0.6).read()
+    for name in table.classes:
+        (tmp_path / "other" / name).mkdir(parents=True)
+    for part, count in (("train", 3), ("val", 2), ("test", 4)):
+        for i, name in enumerate(parts[part][:count]):
+            (tmp_path / "other" / Path(name).parent / f"{part}{i}.bmp").write_bytes(
+                (Path("photos") / name).read_bytes()
+            )
+    for i in range(5):
+        path = tmp_path / "other" / table.classes[int(table.labels[i])] / f"new{i}.bmp"
+        Image.fromarray(np.asarray(table.images)[i]).save(path)
+    assert len({path.stat().st_size for root in ("photos", tmp_path) for path in Path(root).rglob("*.bmp")}) == 1
+    return tmp_path / "other"
+
+
+def notes(said):
+    return [line for line in said.splitlines() if line.startswith("note ")]
+
+
+BETTER = "their numbers look better than they are"
+
+
+def test_rows_that_a_run_learned_from_are_counted(together, other, capsys):
+    run_dir = together("average").parent / "1"
+    for folder in (run_dir, run_dir.parent / "ensemble"):
+        code, answer, said = evaluate(capsys, folder, f"data.root={other}")
+        assert code == 0, said
+        assert answer["counts"] == {"test": 14}
+        assert answer["overlap"] == {"train": 3, "val": 2}
+        assert notes(said) == [
+            f"note      3 of 14 rows are among the run's training rows (first: disk/train0.bmp): {BETTER}",
+            "note      2 of 14 rows are among the run's validation rows, which chose its epoch "
+            f"(first: disk/val0.bmp): {BETTER}",
+        ]
+        assert json.loads(Path(answer["file"]).read_text())["overlap"] == answer["overlap"]
+
+
+def test_a_row_that_one_member_learned_from_is_a_training_row_of_an_ensemble(together, other, capsys):
+    _, answer, said = evaluate(capsys, together("folds"), f"data.root={other}")
+    with (together("folds") / "predictions" / "test.csv").open() as file:
+        tested = {(Path("photos") / row["path"]).read_bytes() for row in csv.DictReader(file)}
+    known = {path.read_bytes() for path in Path("photos").rglob("*.bmp")} - tested
+    count = sum(path.read_bytes() in known for path in other.rglob("*.bmp"))
+    assert answer["overlap"] == {"train": count, "val": 0}, said
+
+
+def test_nothing_is_said_where_no_row_is_known(together, other, capsys):
+    for path in [*other.rglob("train*"), *other.rglob("val*")]:
+        path.unlink()
+    _, answer, said = evaluate(capsys, together("average").parent / "1", f"data.root={other}")
+    assert answer["overlap"] == {"train": 0, "val": 0}
+    assert answer["counts"] == {"test": 9}
+    assert notes(said) == []
+
+
+@pytest.mark.parametrize("what", ["gone", "changed"])
+def test_without_the_runs_own_data_other_rows_are_measured_all_the_same(together, other, capsys, what):
+    run_dir = together("average").parent / "1"
+    first = next(Path("photos").rglob("*.bmp"))
+    kept = first.stat().st_mtime_ns
+    if what == "gone":
+        Path("photos").rename("moved")
+    else:
+        os.utime(first, ns=(kept, kept + 10**9))
+    try:
+        code, answer, said = evaluate(capsys, run_dir, f"data.root={other}")
+    finally:
+        if what == "gone":
+            Path("moved").rename("photos")
+        os.utime(first, ns=(kept, kept))
+    assert code == 0, said
+    assert answer["counts"] == {"test": 14}
+    assert answer["overlap"] is None
+    (note,) = notes(said)
+    assert note.startswith("note      not looked for: whether rows are among those that the run learned from; ")
+    assert ("there is no folder" if what == "gone" else "changed since this run") in note
+
+
 def test_an_ensemble_is_measured_on_other_data(together, capsys, tmp_path):
     folder = together("average")
     for name in ("disk", "square"):
@@ -221,11 +310,15 @@ def test_what_is_said_of_a_run_that_is_all_right(here, capsys):
     assert answer["calibration"]["temperature"] == 0.05
     assert answer["calibration"]["at_edge"] is True
     assert f"\nnote      {answer['calibration']['doubt']}\n" in said
-    assert "every validation row is right" in answer["calibration"]["doubt"]
+    doubted = answer["calibration"]["doubt"]
+    assert "every validation row is right" in doubted
+    _, answer, said = evaluate(capsys, runs[0], *easy[:4])  # arrays: the very same rows
+    assert answer["overlap"] == {"train": 64, "val": 16}
+    assert answer["counts"] == {"test": 100}
     assert main(["compare", *map(str, runs)]) == 0
     assert "test/auroc" in capsys.readouterr().out
     for words in (["reproduce", runs[0], "--anyway"], ["export", runs[0], "--format", "card"], ["report", runs[0]]):
         assert main([*map(str, words)]) == 0, words
     page = (runs[0] / "report.md").read_text()
-    assert answer["calibration"]["doubt"] in page.replace("\\", "")
+    assert doubted in page.replace("\\", "")
     assert "less sure than it could be" not in page

@@ -45,6 +45,7 @@ def otherwise(asked: argparse.Namespace, run_dir: Path, others: list[str]) -> in
     from tune.train.finished.config import read_configs
     from tune.train.finished.form import Form
     from tune.train.finished.other import Ask, measure_rows
+    from tune.train.finished.overlap import overlap
     from tune.train.finished.rows import other_rows, own_rows, validation_rows
 
     started = time.monotonic()
@@ -56,6 +57,11 @@ def otherwise(asked: argparse.Namespace, run_dir: Path, others: list[str]) -> in
     ask = Ask(asked.tta, asked.calibrate, threshold)
     answer = measure_rows(form, run_dir, config, ask, rows, lambda: validation_rows(run_dir, configs))
     answer = {"data": node, **answer}
+    if node is not None:
+        seen = overlap(rows.names, rows.images, configs)
+        answer["overlap"] = seen.counts
+        for line in seen.lines():
+            say(line)
     _tell(answer, form.tasks, threshold)
     path = run_dir / "evaluations" / f"{_name(asked, node)}.json"
     path.parent.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from tune.run_dir import read_json, run_id
 from tune.train.adapt.beside import with_source
 from tune.train.prepare import read_data
 
+if TYPE_CHECKING:
+    from tune.data.table import Table
+
 _WITHOUT_VIEWS = "what is fitted reads what was said of each row by those that it did not train: leave out --tta"
 
 
@@ -31,11 +34,13 @@ class Rows:
     Args:
         images: files or arrays.
         labels: (N,) int64, numbers of the run's classes.
+        names: N names.
         skipped: (name, reason) of those that cannot be decoded.
     """
 
     images: Sequence[Any]
     labels: np.ndarray
+    names: list[str]
     skipped: list[tuple[str, str]]
 
 
@@ -54,7 +59,12 @@ def own_rows(run_dir: Path, config: dict[str, Any]) -> dict[str, Rows]:
     rows = {"val": table.labelled(parts.val), "test": tested_rows(table, parts)}
     if not len(rows["test"]):
         raise ConfigError(Problem(name, "has no test part; name other data: data.root=DIR"))
-    return {part: Rows([table.images[i] for i in some], table.labels[some], skipped) for part, some in rows.items()}
+    return {part: rows_of(table, some, skipped) for part, some in rows.items()}
+
+
+def rows_of(table: Table, some: np.ndarray, skipped: list[tuple[str, str]]) -> Rows:
+    """Rows of a table by their numbers."""
+    return Rows([table.images[i] for i in some], table.labels[some], [table.names[i] for i in some], skipped)
 
 
 def validation_rows(run_dir: Path, configs: dict[Path, dict[str, Any]]) -> Rows:
@@ -96,4 +106,4 @@ def other_rows(node: dict[str, Any], classes: list[str]) -> Rows:
         text = f"has classes that the run does not know: {', '.join(strange)}. It knows: {', '.join(classes)}"
         raise DataError(Problem("data", text))
     numbers = np.array([classes.index(name) if name in classes else -1 for name in table.classes], dtype=np.int64)
-    return Rows(list(table.images), numbers[table.labels], skipped)
+    return Rows(list(table.images), numbers[table.labels], table.names, skipped)
