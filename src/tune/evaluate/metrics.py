@@ -90,13 +90,17 @@ def confusion_matrix(probs: Tensor, labels: Tensor, threshold: float | None = No
 
 
 def measure_intervals(probs: Tensor, labels: Tensor, threshold: float | None = None) -> dict[str, tuple[float, float]]:
-    """95 % interval of each metric of `measure`: Wilson for accuracy, bootstrap over rows for the others."""
+    """95 % interval of each metric of `measure`: Wilson for accuracy, bootstrap over rows for the others.
+
+    Where every resample gives the same value, as of rows that are all right, the bootstrap says nothing of other rows:
+    that metric has no interval.
+    """
     confusion = confusion_matrix(probs, labels, threshold)
     found = {"accuracy": intervals.wilson(int(confusion.diag().sum()), len(labels))}
     found |= intervals.of_confusion(confusion.numpy())
     if int((confusion.sum(dim=1) > 0).sum()) > 1:
         found["auroc"] = intervals.of_auroc(probs.double().numpy(), labels.numpy())
-    return found
+    return {name: (low, high) for name, (low, high) in found.items() if low < high}
 
 
 def tell(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
-from tune.evaluate.calibration import expected_error, reliability, temperature, tempered
+from tune.evaluate.calibration import doubt, expected_error, is_at_edge, reliability, temperature, tempered
 
 
 def drawn(rows=4000, classes=3, sharpness=1.0):
@@ -31,6 +31,26 @@ def test_probabilities_that_are_meant_have_no_error():
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
 def test_the_temperature_undoes_what_sharpened(sharpness):
     assert temperature(*drawn(20000, sharpness=sharpness)) == pytest.approx(sharpness, rel=0.05)
+
+
+@pytest.mark.parametrize("sure", [0.6, 0.99, 1 - 1e-9, 1.0])
+@pytest.mark.parametrize(("is_right", "edge"), [(True, 0.05), (False, 20.0)])
+def test_rows_all_right_or_all_wrong_have_no_best_temperature(sure, is_right, edge):
+    labels = np.arange(200) % 2
+    probs = np.where(np.eye(2)[labels if is_right else 1 - labels] == 1, sure, 1 - sure)
+    found = temperature(labels, probs)
+    assert found == edge
+    assert is_at_edge(found)
+    assert f"T = {edge:g} is the edge of its range" in doubt(found, len(labels))
+    labels[:20] = 1 - labels[:20]  # a few of the other kind
+    assert is_at_edge(temperature(labels, probs)) == (not is_right)
+
+
+def test_few_rows_are_doubted_and_many_are_not():
+    found = temperature(*drawn(49, sharpness=2.0))
+    assert not is_at_edge(found)
+    assert doubt(found, 49).startswith("49 validation rows are few")
+    assert doubt(found, 50) == ""
 
 
 def test_a_diagram_counts_every_row_once():

@@ -76,6 +76,19 @@ def test_every_interval_holds_its_metric():
             assert 0 <= low < values[name] < high <= 1
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_rows_that_are_all_right_give_an_interval_of_accuracy_alone(classes):
+    labels = torch.arange(8) % classes
+    probs = torch.nn.functional.one_hot(labels, classes) * 0.5 + 0.5 / classes
+    low, high = measure_intervals(probs, labels).pop("accuracy")
+    assert (low, high) == pytest.approx((8 / (8 + intervals.Z**2), 1))  # Wilson's, of 8 of 8
+    assert measure_intervals(probs, labels).keys() == {"accuracy"}
+    labels[0] = 1
+    between = measure_intervals(probs, labels)
+    assert between.keys() == measure(probs, labels).keys()
+    assert all(low < high for low, high in between.values())
+
+
 @pytest.mark.parametrize(("classes", "absent"), [(2, None), (4, None), (4, 2), (2, 1)])
 def test_many_sets_of_predictions_at_once_are_each_as_alone(classes, absent):
     many = torch.stack([predictions(120, classes, skill)[0] for skill in (0.0, 1.0, 3.0)])

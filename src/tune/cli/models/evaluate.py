@@ -20,6 +20,7 @@ from tune.config.signature.source import Found, find, signature
 from tune.errors import ConfigError, Problem
 from tune.run_dir import find_run, read_json, run_id, shown, write_json
 from tune.talk import say
+from tune.train.finished.config import members_of, read_config
 
 _KEYS = ("attack", "eps", "steps", "rows", "teacher")
 
@@ -27,7 +28,10 @@ _KEYS = ("attack", "eps", "steps", "rows", "teacher")
 def evaluate(words: list[str]) -> int:
     """`tune evaluate RUN [data=OPTION …] [--attack NAME | --tta …]`. Returns the exit code."""
     parser = parser_of(
-        "evaluate", "Measure a finished run again, on its test part or on other data.", "allow", "output"
+        "evaluate",
+        "Measure a finished run, or an ensemble, again: on its test part or on other data.",
+        "allow",
+        "output",
     )
     parser.add_argument("run", help="run folder, start of its id, SWEEP#NUMBER, or latest")
     parser.add_argument(
@@ -49,15 +53,22 @@ def evaluate(words: list[str]) -> int:
     asked = parser.parse_intermixed_args(words)
     node = _node(asked)
     run_dir = find_run(asked.run, asked.output)
+    members = members_of(run_dir, asked.output)
+    if members and (alone := [key for key in ("attack", "pictures") if getattr(asked, key)]):
+        text = f"is of one run, and this is an ensemble; take one of its members, as {run_id(members[0])}"
+        raise ConfigError(*(Problem(f"--{key}", text, "command line") for key in alone))
     if is_otherwise(asked):
         return otherwise(asked, run_dir, list(node))
-    from tune.train.finished.again import measure_again, stand_up
-    from tune.train.finished.config import read_config
+    from tune.train.finished.again import measure_again, measure_together, stand_up
 
+    started = time.monotonic()
+    if members:
+        answer = measure_together(run_dir, asked.output, asked.allow)
+        _tell(run_dir, answer)
+        return _end(asked, run_dir, started, answer)
     config = read_config(run_dir, asked.allow)
     if problems := [Problem(_flag(key), text) for key, text in across.node_problems(node, config)]:
         raise ConfigError(*problems)
-    started = time.monotonic()
     try:
         prepared, threshold = stand_up(run_dir, config, node)
     except ConfigError as error:  # of the config it says evaluate.rows, of the command line --rows
@@ -85,6 +96,10 @@ def evaluate(words: list[str]) -> int:
         drawn = write_pictures(prepared, run_dir)
         why = f", {drawn['map']['why']}" if drawn["map"]["why"] else ""
         print(f"pictures  {len(drawn['mistakes'])} mistakes in {shown(run_dir / 'pictures')}{why}")
+    return _end(asked, run_dir, started, answer)
+
+
+def _end(asked: argparse.Namespace, run_dir: Path, started: float, answer: dict[str, Any]) -> int:
     if asked.json:
         seconds = round(time.monotonic() - started, 3)
         told = {"run_dir": str(run_dir), "status": "done", "seconds": seconds, "metrics": answer["metrics"]}

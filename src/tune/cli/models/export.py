@@ -128,10 +128,11 @@ def _verify(asked: argparse.Namespace, loaded: Loaded, path: Path, images: list[
 
     rows: list[Any] = list(images)
     if not rows:
-        from tune.train.finished.config import read_config
+        from tune.train.finished.config import read_configs
         from tune.train.finished.rows import own_rows
 
-        rows = list(own_rows(loaded.run_dir, read_config(loaded.run_dir, asked.allow))["test"].images[:_IMAGES])
+        first, config = next(iter(read_configs(loaded.run_dir, asked.output, asked.allow).items()))  # of a soup, many
+        rows = list(own_rows(first, config)["test"].images[:_IMAGES])
     if asked.format == "onnx":
         run = formats.run_onnx(path)
     elif asked.format == "torch-export":

@@ -31,7 +31,7 @@ def otherwise(asked: argparse.Namespace, run_dir: Path, others: list[str]) -> in
 
     Args:
         asked: flags and words.
-        run_dir: of the run.
+        run_dir: of the run, or of an ensemble.
         others: flags of an attack that were given.
 
     Raises:
@@ -42,19 +42,26 @@ def otherwise(asked: argparse.Namespace, run_dir: Path, others: list[str]) -> in
         raise ConfigError(Problem(f"--{others[0]}", text, "command line"))
     threshold = _threshold(asked.threshold)
     import tune
-    from tune.train.finished.config import read_config
+    from tune.train.finished.config import read_configs
     from tune.train.finished.form import Form
     from tune.train.finished.other import Ask, measure_rows
-    from tune.train.finished.rows import other_rows, own_rows
+    from tune.train.finished.overlap import overlap
+    from tune.train.finished.rows import other_rows, own_rows, validation_rows
 
     started = time.monotonic()
-    config = read_config(run_dir, asked.allow)
+    configs = read_configs(run_dir, asked.output, asked.allow)
+    first, config = next(iter(configs.items()))  # members have the same data and the same test part
     node = data_asked(asked.overrides, config, asked.allow) if asked.overrides else None
     form = Form(tune.load(run_dir, asked.output, asked.allow), asked.allow)
-    rows = own_rows(run_dir, config)["test"] if node is None else other_rows(node, form.classes)
+    rows = own_rows(first, config)["test"] if node is None else other_rows(node, form.classes)
     ask = Ask(asked.tta, asked.calibrate, threshold)
-    answer = measure_rows(form, run_dir, config, ask, rows, lambda: own_rows(run_dir, config)["val"])
+    answer = measure_rows(form, run_dir, config, ask, rows, lambda: validation_rows(run_dir, configs))
     answer = {"data": node, **answer}
+    if node is not None:
+        seen = overlap(rows.names, rows.images, configs)
+        answer["overlap"] = seen.counts
+        for line in seen.lines():
+            say(line)
     _tell(answer, form.tasks, threshold)
     path = run_dir / "evaluations" / f"{_name(asked, node)}.json"
     path.parent.mkdir(exist_ok=True)
@@ -82,9 +89,9 @@ def _tell(answer: dict[str, Any], tasks: dict[str, Any], threshold: float | str 
     if isinstance(threshold, str):
         print(f"threshold {answer['threshold']:.4g}, the best on validation rows ({threshold})")
     if "calibration" in answer:
-        from tune.train.finished.other import calibration_line
+        from tune.train.finished.other import calibration_lines
 
-        print(calibration_line(answer["calibration"]))
+        print("\n".join(calibration_lines(answer["calibration"])))
 
 
 def _threshold(text: str | None) -> float | str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tune.evaluate.calibration import BINS, expected_error, reliability, temperature, tempered
+from tune.evaluate.calibration import BINS, doubt, expected_error, is_at_edge, reliability, temperature, tempered
 from tune.report.figures import decisions as draw
 from tune.report.page.blocks import Block, Columns, Figure, Figures, Table, Text
 from tune.report.predicted import Curve, Decided, by_class, curve_of
@@ -75,9 +75,13 @@ def calibration(told: Told, key: str) -> list[Block]:
         sure = "surer than it should be" if t > 1 else "less sure than it could be"
         error = expected_error(decided.labels, probs)
         said += (
-            f" A temperature of {t:.3g}, fitted on {len(val.labels):,} validation rows, would make it {number(error)}:"
+            f" A temperature of {t:.3g}, fitted on {len(val.labels):,} validation rows, would make it {number(error)}"
         )
-        said += f" the network is {sure}." if abs(t - 1) > 0.05 else " the network is as sure as it is right."
+        if is_at_edge(t):
+            said += "."
+        else:
+            said += f": the network is {sure}." if abs(t - 1) > 0.05 else ": the network is as sure as it is right."
+        said += f" But {why}." if (why := doubt(t, len(val.labels))) else ""
         series.append(f"with temperature {t:.3g}")
     about = "; ".join(
         f"confidence {each.confidence:.2f}: {each.accuracy:.2f} right of {each.count}" for each in before if each.count

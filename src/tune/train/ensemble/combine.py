@@ -124,7 +124,7 @@ def _write(
         write_predictions(
             folder / "predictions" / f"{part}.csv", listed, classes, predicted.index, predicted.labels, predicted.probs
         )
-        metrics |= {f"{part}/{name}": value for name, value in _measured(predicted).items()}
+        metrics |= {f"{part}/{name}": value for name, value in measured(predicted.probs, predicted.labels).items()}
         if part == "test":
             between = measure_intervals(predicted.probs, predicted.labels)
             intervals |= {f"test/{name}": value for name, value in between.items()}
@@ -141,9 +141,10 @@ def _write(
     return record
 
 
-def _measured(predicted: Predicted) -> dict[str, float]:
-    chosen = predicted.probs.double().gather(1, predicted.labels[:, None]).clamp_min(1e-7)
-    return measure(predicted.probs, predicted.labels) | {"loss": float(-chosen.log().mean())}
+def measured(probs: Tensor, labels: Tensor) -> dict[str, float]:
+    """Metrics and loss of what an ensemble says: probabilities (N, K), labels (N,)."""
+    chosen = probs.double().gather(1, labels[:, None]).clamp_min(1e-7)
+    return measure(probs, labels) | {"loss": float(-chosen.log().mean())}
 
 
 def _apart(members: list[Member], names: list[str]) -> dict[str, dict[str, float]]:

@@ -1,5 +1,7 @@
 """A finished run as it was when its training was over: the same rows, the best weights, the frozen part in its place.
 
+An ensemble has no network of its own to stand up: its members are asked.
+
 prepared, threshold = stand_up(run_dir, evaluate={"attack": "pgd"}, allow=[])
 result = measure_again(prepared, threshold)
 """
@@ -16,13 +18,19 @@ from torch import nn
 
 from tune.data.loading.orders import tested_rows
 from tune.errors import ConfigError, Problem
-from tune.evaluate.metrics import tell
+from tune.evaluate.loaded import load
+from tune.evaluate.metrics import measure_intervals, tell
 from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.models.weights_file import load_weights
 from tune.run_dir import read_json, run_id
 from tune.train.adapt.beside import with_source
 from tune.train.callbacks.loggers import quiet_lightning
 from tune.train.devices.trainer import build_trainer
+from tune.train.ensemble.combine import measured
+from tune.train.finished.config import read_configs
+from tune.train.finished.form import Form
+from tune.train.finished.other import AS_IT_IS, probabilities
+from tune.train.finished.rows import own_rows
 from tune.train.prepare import Prepared, prepare
 from tune.train.record import common_facts
 
@@ -85,6 +93,29 @@ def measure_again(prepared: Prepared, threshold: float | None) -> dict[str, Any]
     if isinstance(learner.loss, nn.Module) and any(True for _ in learner.loss.parameters()):
         del result["metrics"]["test/loss"]
     return result | {"threshold": threshold}
+
+
+def measure_together(run_dir: Path, output: str, allow: list[str]) -> dict[str, Any]:
+    """The same of an ensemble, from what its members say of the images now.
+
+    Args:
+        run_dir: its folder.
+        output: where runs are looked for.
+        allow: modules of the user's that its members may name.
+
+    Raises:
+        ConfigError: if a member is gone, or the data or their split have changed.
+    """
+    first, config = next(iter(read_configs(run_dir, output, allow).items()))
+    rows = own_rows(first, config)["test"]
+    form, labels = Form(load(run_dir, output, allow), allow), torch.from_numpy(rows.labels)
+    probs = probabilities(form, rows.images, AS_IT_IS)
+    return {
+        "metrics": {f"test/{name}": value for name, value in measured(probs, labels).items()},
+        "intervals": {f"test/{name}": pair for name, pair in measure_intervals(probs, labels).items()},
+        "counts": {"test": len(labels)},
+        "threshold": None,
+    }
 
 
 def _refuse_changed(run_dir: Path, prepared: Prepared) -> None:

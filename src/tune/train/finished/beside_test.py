@@ -11,8 +11,8 @@ from tune.data.loading.orders import tested_rows
 from tune.evaluate.loaded import load_run
 from tune.train.finished.attacked import with_attack
 from tune.train.finished.form import Form
-from tune.train.finished.other import Ask, calibration_line, measure_rows
-from tune.train.finished.rows import Rows
+from tune.train.finished.other import Ask, calibration_lines, measure_rows
+from tune.train.finished.rows import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def with_measures(
     own = [str(node["_target_"]).rpartition(".")[0] for _, node in nodes(config) if "_target_" in node]
     form = Form(load_run(run_dir, own), own)  # the gate has let this config through already
     rows = {
-        part: Rows([prepared.table.images[i] for i in some], prepared.table.labels[some], [])
+        part: rows_of(prepared.table, some, [])
         for part, some in (("val", prepared.parts.val), ("test", tested_rows(prepared.table, prepared.parts)))
     }
     if options.tta:
@@ -51,5 +51,6 @@ def with_measures(
     if options.calibrate:
         found = measure_rows(form, run_dir, config, Ask(calibrate=True), rows["test"], lambda: rows["val"])
         result = result | {"calibration": found["calibration"]}
-        say(calibration_line(found["calibration"]))
+        for line in calibration_lines(found["calibration"]):
+            say(line)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from tune.config.across.domains import closes_source
 from tune.errors import DataError
 from tune.train.devices.versions import git_sha, versions
 from tune.train.rows import data_node, read_rows
+
+if TYPE_CHECKING:
+    from tune.data.splits import Parts
+    from tune.data.table import Table
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,11 @@ def environment(record: dict[str, Any]) -> list[Difference]:
 
 
 def data(record: dict[str, Any], config: dict[str, Any]) -> list[Difference]:
-    """Rows and their split, without opening an image."""
+    """Rows and their split."""
     if closes_source(config):
         return []  # its classes are those of another run; the run itself looks at it
     try:
-        table, divide = read_rows(data_node(config))
-        bad = {name for name, _ in record["skipped"]}
-        if bad:
-            table = table.take(np.array([row for row, name in enumerate(table.names) if name not in bad]))
-        table, parts = divide(table)
+        table, parts = rows_again(record, config)
     except DataError as error:
         return [Difference("data", "; ".join(f"{each.key}: {each.text}" for each in error.problems))]
     before = record["data"]
@@ -64,3 +64,16 @@ def data(record: dict[str, Any], config: dict[str, Any]) -> list[Difference]:
     if parts.fingerprint != before["split"]:
         return [Difference("data", "the rows are the same and are split otherwise")]
     return []
+
+
+def rows_again(record: dict[str, Any], config: dict[str, Any]) -> tuple[Table, Parts]:
+    """The rows of a run and their parts as they are read now, without opening an image.
+
+    Raises:
+        DataError: if they cannot be read, or not be split so.
+    """
+    table, divide = read_rows(data_node(config))
+    bad = {name for name, _ in record["skipped"]}
+    if bad:
+        table = table.take(np.array([row for row, name in enumerate(table.names) if name not in bad]))
+    return divide(table)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tune.errors import ConfigError, Problem
-from tune.evaluate.calibration import expected_error, temperature, tempered
+from tune.evaluate.calibration import doubt, expected_error, is_at_edge, temperature, tempered
 from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
 from tune.evaluate.paired import read_predictions
 from tune.evaluate.threshold import find_threshold, refuse_threshold
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tune.train.finished.rows import Rows
 
 View = Callable[["Tensor"], "Tensor"]
+
+AS_IT_IS: dict[str, View] = {"as it is": lambda images: images}
+"""The one view of who flips nothing."""
 
 FITTING = ("accuracy", "balanced_accuracy", "f1")
 """Metrics for which a threshold can be the best."""
@@ -52,7 +55,7 @@ class Ask:
 def views_of(augment: dict[str, Any]) -> dict[str, View]:
     """The image as it is and flipped as the run saw it in training; left to right where it saw no flip."""
     across, down = augment.get("flip_horizontal", 0) > 0, augment.get("flip_vertical", 0) > 0
-    views: dict[str, View] = {"as it is": lambda images: images}
+    views = dict(AS_IT_IS)
     if across or not down:
         views["left to right"] = lambda images: images.flip(3)
     if down:
@@ -94,7 +97,7 @@ def measure_rows(
             refuse_threshold(ask.threshold, len(form.classes))
         except ConfigError as error:
             raise ConfigError(*(Problem("--threshold", each.text) for each in error.problems)) from error
-    views = views_of(config["augment"]) if ask.tta else {"as it is": lambda images: images}
+    views = views_of(config["augment"]) if ask.tta else AS_IT_IS
     known: tuple[np.ndarray, np.ndarray] | None = None
     if ask.calibrate or isinstance(ask.threshold, str):
         known = _validated(form, run_dir, views, validation)
@@ -119,9 +122,7 @@ def measure_rows(
     return answer
 
 
-def calibration(
-    val_labels: np.ndarray, val_probs: np.ndarray, labels: np.ndarray, probs: np.ndarray
-) -> dict[str, float]:
+def calibration(val_labels: np.ndarray, val_probs: np.ndarray, labels: np.ndarray, probs: np.ndarray) -> dict[str, Any]:
     """The temperature that validation rows ask for, and what it does to other rows.
 
     Args:
@@ -131,14 +132,17 @@ def calibration(
         probs: (N, K).
 
     Returns:
-        `temperature`; of the measured rows `ece` (expected calibration error) and `nll` (mean of -log p of the label,
-        nats), before and after, and on how many rows it was fitted.
+        `temperature`, on how many rows it was fitted, whether it is `at_edge` of its range, and the `doubt` about it;
+        of the measured rows `ece` (expected calibration error) and `nll` (mean of -log p of the label, nats), before
+        and after.
     """
     t = temperature(val_labels, val_probs)
     after = tempered(probs, t)
     return {
         "temperature": t,
         "fitted_on": len(val_labels),
+        "at_edge": is_at_edge(t),
+        "doubt": doubt(t, len(val_labels)),
         "ece_before": expected_error(labels, probs),
         "ece_after": expected_error(labels, after),
         "nll_before": _nll(labels, probs),
@@ -146,12 +150,13 @@ def calibration(
     }
 
 
-def calibration_line(found: dict[str, float]) -> str:
-    """What `calibration` gave, in one line."""
+def calibration_lines(found: dict[str, Any]) -> list[str]:
+    """What `calibration` gave, in one line; a second one says why it may not be leaned on."""
     pairs = {name: (found[f"{name}_before"], found[f"{name}_after"]) for name in ("ece", "nll")}
     told = ", ".join(f"{name.upper()} {before:.3f} → {after:.3f}" for name, (before, after) in pairs.items())
     fitted = f"T = {found['temperature']:.3f} from {found['fitted_on']} validation rows"
-    return f"calibrate {fitted}; of the rows measured {told}"
+    note = [f"note      {found['doubt']}"] if found["doubt"] else []
+    return [f"calibrate {fitted}; of the rows measured {told}", *note]
 
 
 def _nll(labels: np.ndarray, probs: np.ndarray) -> float:

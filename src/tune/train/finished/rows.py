@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tune.config.across.domains import is_domains
 from tune.config.build import build
+from tune.config.overrides import COMMAND_LINE
 from tune.data.loading.orders import tested_rows
 from tune.data.options import separate
 from tune.data.unreadable import drop_unreadable
 from tune.errors import ConfigError, DataError, Problem
+from tune.evaluate.paired import read_predictions
 from tune.run_dir import read_json, run_id
 from tune.train.adapt.beside import with_source
 from tune.train.prepare import read_data
+
+if TYPE_CHECKING:
+    from tune.data.table import Table
+
+_WITHOUT_VIEWS = "what is fitted reads what was said of each row by those that it did not train: leave out --tta"
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,13 @@ class Rows:
     Args:
         images: files or arrays.
         labels: (N,) int64, numbers of the run's classes.
+        names: N names.
         skipped: (name, reason) of those that cannot be decoded.
     """
 
     images: Sequence[Any]
     labels: np.ndarray
+    names: list[str]
     skipped: list[tuple[str, str]]
 
 
@@ -50,7 +59,30 @@ def own_rows(run_dir: Path, config: dict[str, Any]) -> dict[str, Rows]:
     rows = {"val": table.labelled(parts.val), "test": tested_rows(table, parts)}
     if not len(rows["test"]):
         raise ConfigError(Problem(name, "has no test part; name other data: data.root=DIR"))
-    return {part: Rows([table.images[i] for i in some], table.labels[some], skipped) for part, some in rows.items()}
+    return {part: rows_of(table, some, skipped) for part, some in rows.items()}
+
+
+def rows_of(table: Table, some: np.ndarray, skipped: list[tuple[str, str]]) -> Rows:
+    """Rows of a table by their numbers."""
+    return Rows([table.images[i] for i in some], table.labels[some], [table.names[i] for i in some], skipped)
+
+
+def validation_rows(run_dir: Path, configs: dict[Path, dict[str, Any]]) -> Rows:
+    """Validation rows, to be seen anew by a run, or by an ensemble none of whose members learned from them.
+
+    Args:
+        run_dir: its folder.
+        configs: of it, or of its members, from `read_configs`.
+
+    Raises:
+        ConfigError: as `own_rows`, or if a member learned from rows that another validates, or a stack from all.
+    """
+    if read_json(run_dir / "run.json").get("ensemble", {}).get("how") == "stack":
+        raise ConfigError(Problem("--tta", f"a stack learned from its validation rows; {_WITHOUT_VIEWS}", COMMAND_LINE))
+    if len({frozenset(read_predictions(each / "predictions" / "val.csv")[1]) for each in configs}) > 1:
+        text = "the members validate different rows (folds), so that each row trained some of them"
+        raise ConfigError(Problem("--tta", f"{text}; {_WITHOUT_VIEWS}", COMMAND_LINE))
+    return own_rows(*next(iter(configs.items())))["val"]
 
 
 def other_rows(node: dict[str, Any], classes: list[str]) -> Rows:
@@ -74,4 +106,4 @@ def other_rows(node: dict[str, Any], classes: list[str]) -> Rows:
         text = f"has classes that the run does not know: {', '.join(strange)}. It knows: {', '.join(classes)}"
         raise DataError(Problem("data", text))
     numbers = np.array([classes.index(name) if name in classes else -1 for name in table.classes], dtype=np.int64)
-    return Rows(list(table.images), numbers[table.labels], skipped)
+    return Rows(list(table.images), numbers[table.labels], table.names, skipped)
