@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from tune.train.sweep.leaderboard import Row, chosen, ranked, summary, table
+from tune.report.sweep import chosen
+from tune.train.sweep.leaderboard import Row, ranked, summary, table
 
 
 def row(

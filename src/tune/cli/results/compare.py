@@ -12,6 +12,7 @@ from tune.cli.arguments import parser_of
 from tune.cli.results.text import aligned, value
 from tune.errors import ConfigError, Problem
 from tune.evaluate.mcnemar import holm
+from tune.report.commands import key_of
 from tune.report.compare.keys import differing, flat, in_words
 from tune.report.compare.pair import Flip, Pair, Side, read_side
 from tune.report.compare.pair import compare as compare_pair
@@ -126,7 +127,7 @@ def _beside(first: Side, other: Side) -> dict[str, tuple[Any, Any]]:
 
 
 def _typed(side: Side) -> list[str]:
-    return [word.lstrip("+~").partition("=")[0] for word in side.record.get("overrides", [])]
+    return [key_of(word) for word in side.record.get("overrides", [])]
 
 
 def _together(side: Side) -> str:
