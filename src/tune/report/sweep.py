@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from tune.report.runs.collect import Sweep, Trial
 
 AUTO = ("lr", "freeze")
 """Keys that `auto` may choose."""
+_NAMED = 5
+"""Trials of a tie that are named."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ def lines_of(sweep: Sweep) -> list[Line]:
         return mean is None, 0.0 if mean is None else sign * mean
 
     return sorted((Line(trials) for trials in groups.values()), key=place)
+
+
+def tied(numbers: Sequence[int]) -> str:
+    """The best trials in words: "trial 2", or "trials 1, 3 and 4 (a tie)", of many the first five."""
+    if len(numbers) == 1:
+        return f"trial {numbers[0]}"
+    first, last = numbers[:-1], str(numbers[-1])
+    if len(numbers) > _NAMED:
+        first, last = numbers[:_NAMED], f"{len(numbers) - _NAMED} more"
+    return f"trials {', '.join(map(str, first))} and {last} (a tie)"
 
 
 def chosen(record: dict[str, Any]) -> dict[str, str]:

@@ -82,3 +82,43 @@ def test_the_leaderboard_says_what_auto_chose_and_auto_has_its_place_in_the_draw
     else:
         assert "freeze" not in head
     assert "*val/accuracy by lr*: 0.001: 0.800; 0.1: 0.700; auto: 0.900" in text
+
+
+def made_of(values, folder, maximize=True):
+    """A sweep whose trials have these values, two seeds to a rate."""
+    grid = [(f"k{n}", [f"lr={n // 2}", f"seed={n % 2}"]) for n in range(len(values))]
+    objective = "val/accuracy" if maximize else "val/loss"
+    sweep = make_sweep(folder / "sweep-1111", grid, maximize=maximize, objective=objective)
+    for number, value in enumerate(values):
+        make_run(sweep / str(number + 1), ledger_key=f"k{number}", metrics={objective: value})
+    return sweep
+
+
+@pytest.mark.parametrize(
+    ("values", "maximize", "said", "best"),
+    [
+        ([0.5, 0.6, 0.7, 0.8], True, "0.800 of trial 4", (0.8, 4, [])),
+        ([0.8, 0.6, 0.7, 0.8], True, "0.800 of trials 1 and 4 (a tie)", (0.8, 1, [4])),
+        ([0.5, 0.2, 0.2, 0.2], False, "0.200 of trials 2, 3 and 4 (a tie)", (0.2, 2, [3, 4])),
+        ([1.0] * 12, True, "1.000 of trials 1, 2, 3, 4, 5 and 7 more (a tie)", (1.0, 1, [*range(2, 13)])),
+    ],
+)
+def test_status_names_all_trials_that_share_the_best_value(tmp_path, capsys, values, maximize, said, best):
+    sweep = made_of(values, tmp_path / "a", maximize)
+    assert status([str(sweep)]) == 0
+    assert f"best val/{'accuracy' if maximize else 'loss'} {said}" in capsys.readouterr().out
+    assert status([str(sweep), "--json"]) == 0
+    (about,) = json.loads(capsys.readouterr().out.splitlines()[-1])["sweeps"]
+    assert about["best"] == dict(zip(("value", "trial", "ties"), best, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        ([0.5, 1.0, 0.75, 0.75, 0.7, 0.7], "trials 1, 2, 3 and 4 (a tie); the first: lr=0"),
+        ([0.5, 1.0, 0.75, 0.5, 0.7, 0.7], "lr=0"),
+    ],
+)
+def test_the_page_says_that_lines_share_the_best_mean(tmp_path, values, best):
+    told = facts(markdown(made_of(values, tmp_path / "a"), tmp_path))
+    assert (told["best"], told["look at it"]) == (best, "tune report 1111#1")

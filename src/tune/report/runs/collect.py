@@ -141,6 +141,15 @@ class Sweep:
         """Whether more of it is better."""
         return self.about["maximize"]
 
+    def best(self) -> tuple[float, list[int]] | None:
+        """The best value of the objective and the numbers of all trials that have it; None before one is done."""
+        values = {trial.number: trial.metric(self.objective) for trial in self.trials}
+        known = [value for value in values.values() if value is not None]
+        if not known:
+            return None
+        best = max(known) if self.maximize else min(known)
+        return best, [number for number, value in values.items() if value == best]
+
     @cached_property
     def keys(self) -> list[str]:
         """Keys with several values, but those that tell repetitions of a trial apart."""

@@ -13,7 +13,7 @@ from tune.report.figures.keys import Key
 from tune.report.page.blocks import Block, Code, Facts, Figure, Figures, Numbers, Part, Section, Table, Text
 from tune.report.runs.collect import DEAD, Sweep, Trial
 from tune.report.sections.about import duration, number
-from tune.report.sweep import AUTO, Line, chosen, lines_of
+from tune.report.sweep import AUTO, Line, chosen, lines_of, tied
 
 _METRICS = ("test/accuracy", "test/auroc", "test/f1_macro", "val/loss")
 _LINES = 100
@@ -48,7 +48,8 @@ def part_of(sweep: Sweep, key: str) -> Part:
 
 
 def _result(sweep: Sweep, counts: Counter[str]) -> list[Block]:
-    best = next(iter(lines_of(sweep)), None)
+    lines = lines_of(sweep)
+    best = lines[0] if lines else None
     items = [(status, f"{count:,}", "trials" if count > 1 else "trial") for status, count in counts.items()]
     seconds = sum(trial.record.get("seconds") or 0.0 for trial in sweep.trials)
     mean = best.mean(sweep.objective) if best is not None else None
@@ -56,6 +57,9 @@ def _result(sweep: Sweep, counts: Counter[str]) -> list[Block]:
         return [Numbers(items), Text("No trial has a result yet.")]
     trial = best.trials[0]
     what = sweep.words(trial) or "all alike"
+    equal = [line for line in lines if line.mean(sweep.objective) == mean]
+    if len(equal) > 1:
+        what = f"{tied([each.number for line in equal for each in line.trials])}; the first: {what}"
     items.insert(
         0, (f"best {sweep.objective}", _mean(best, sweep.objective), f"n = {len(best.values(sweep.objective))}")
     )

@@ -105,7 +105,7 @@ def table(
     what: str = "trial",
     name: Callable[[Row], str] = lambda row: str(row.number),
 ) -> list[str]:
-    """Lines of text: a header, then one line per group of trials, aligned.
+    """Lines of text: a header, which names a tie of the first, then one line per group of trials, aligned.
 
     Args:
         rows: the trials.
@@ -116,8 +116,10 @@ def table(
         name: of a trial.
     """
     metrics = [objective, *(other for other in show if other != objective and _is_measured(other, rows))]
-    cells = [[*metrics, "n", what, ""]]
-    for line in ranked(rows, objective, maximize):
+    lines = ranked(rows, objective, maximize)
+    ties = _ties(lines, objective)
+    cells = [[*metrics, "n", what, f"(a tie of the first {ties} lines)" if ties > 1 else ""]]
+    for line in lines:
         names = ",".join(map(name, line.rows))
         cells.append([*map(line.text, metrics), str(len(line.values(objective))), names, line.told])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -144,6 +146,12 @@ def summary(rows: list[Row], objective: str, maximize: bool) -> str:
             what = [rank, row.number, row.status, row.cause, seconds, " ".join(row.overrides), auto]
             write([*what, mean, deviation, len(values), *(row.metric(name) for name in metrics), row.run_dir])
     return text.getvalue()
+
+
+def _ties(lines: list[Line], objective: str) -> int:
+    """How many lines share the best mean."""
+    means = [statistics.fmean(values) for line in lines if (values := line.values(objective))]
+    return means.count(means[0]) if means else 0
 
 
 def _is_measured(metric: str, rows: list[Row]) -> bool:
