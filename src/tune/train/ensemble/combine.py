@@ -17,7 +17,7 @@ import torch
 
 from tune.errors import ConfigError, Problem
 from tune.evaluate.ensemble import Recipe, fit_stack
-from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
+from tune.evaluate.metrics import confusion_matrix, infomax, measure, measure_intervals
 from tune.evaluate.predict import write_predictions
 from tune.run_dir import process_identity, shown, write_json
 from tune.train.ensemble.members import Member, Predicted, pooled, read_members
@@ -142,6 +142,8 @@ def _write(
 
 
 def _measured(predicted: Predicted) -> dict[str, float]:
+    if bool((predicted.labels < 0).any()):  # of a target
+        return {"infomax": infomax(predicted.probs)}
     chosen = predicted.probs.double().gather(1, predicted.labels[:, None]).clamp_min(1e-7)
     return measure(predicted.probs, predicted.labels) | {"loss": float(-chosen.log().mean())}
 
