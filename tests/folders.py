@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from tune.data.table import Table
+
 DONE = {"status": "done", "cause": "", "exit_code": 0, "seconds": 12.0}
 
 
@@ -55,6 +59,17 @@ def write_predictions(run_dir: Path, classes: Sequence[str], rows: Sequence[tupl
         write(["row", "path", "label", "predicted", *(f"p_{name}" for name in classes)])
         for number, (name, label, predicted, probs) in enumerate(rows):
             write([number, name, label, predicted, *(f"{p:.6f}" for p in probs)])
+
+
+def write_photos(table: Table, size: tuple[int, int] | None = None) -> list[str]:
+    """Images of a table as `photos/CLASS/NUMBER.png`, of another size if asked for; their paths."""
+    paths = []
+    for i, (pixels, label) in enumerate(zip(table.images, table.labels, strict=True)):
+        path, image = Path("photos") / table.classes[label] / f"{i:02}.png", Image.fromarray(pixels)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (image.resize(size) if size else image).save(path)
+        paths.append(str(path))
+    return paths
 
 
 def facts(split: str = "s1", fingerprint: str = "f1", classes: Sequence[str] = ("cat", "dog"), test: int = 4) -> dict:

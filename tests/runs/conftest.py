@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runs.warm import Warm
+from tune.cli.main import main
 
 TINY = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=2", "batch_size=16"]
 
@@ -66,6 +67,31 @@ def tune_in() -> type[Tune]:
 @pytest.fixture
 def tune(tmp_path) -> Tune:
     return Tune(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """For runs in this process that several tests share: the working folder, and a cache in it."""
+    folder = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def trained(workplace):
+    """`trained(words)` is the folder of a run below it, trained once."""
+    known: dict[tuple[str, ...], Path] = {}
+
+    def train(*words: str) -> Path:
+        if words not in known:
+            before = set(Path("outputs").glob("*/*"))
+            assert main(["run", *words]) == 0
+            known[words] = (set(Path("outputs").glob("*/*")) - before).pop()
+        return known[words]
+
+    return train
 
 
 @pytest.fixture

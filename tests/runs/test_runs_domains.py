@@ -502,3 +502,59 @@ def test_an_empty_target_is_refused(capsys):
 def test_what_needs_two_domains_says_so(capsys, words, named):
     assert main(["run", "data=synthetic", *words]) == 2
     assert named in capsys.readouterr().err
+
+
+def probs_of(folder: Path, part: str = "test") -> np.ndarray:
+    with (folder / "predictions" / f"{part}.csv").open() as file:
+        return np.array(
+            [[float(value) for key, value in row.items() if key[:2] == "p_"] for row in csv.DictReader(file)]
+        )
+
+
+@pytest.mark.parametrize(("transfer", "objective"), [("fine_tune", "val/infomax"), ("statistics", "val/accuracy")])
+def test_a_soup_of_two_domains_is_chosen_by_the_objective_of_its_members(transfer, objective, capsys):
+    written("source.npz", 200, 0, 0)
+    written("target.npz", 200, 40, 1, garbage=True)
+    words = [*WORDS[:-2], "epochs=2", "ensemble=soup", "lr=3e-3,5e-3", "guard=false"]
+    code = main(["run", "-m", *words, f"transfer={transfer}", f"objective={objective}", "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    answer = json.loads(said.out.splitlines()[-1])
+    (soup,) = answer["ensembles"]
+    rank = {Path(trial["run_dir"]).name: trial["metrics"][objective] for trial in answer["trials"]}
+    kept = [name.rpartition("#")[2] for name in soup["kept"]]
+    assert kept[0] == max(rank, key=rank.__getitem__)
+    states = [load_file(Path(trial["run_dir"]) / "model.safetensors") for trial in answer["trials"]]
+    own = load_file(Path(soup["run_dir"]) / "model.safetensors")
+    for name, tensor in own.items():
+        if not name.startswith("align."):  # fitted again, to the average
+            mean = sum(states[int(number) - 1][name].double() for number in kept) / len(kept)
+            np.testing.assert_allclose(tensor.numpy(), mean.numpy(), rtol=1e-5, atol=1e-7)
+    target = np.load("target.npz")
+    found = tune.load(soup["run_dir"]).predict(list(target["images"][target["split"] == "test"]))
+    np.testing.assert_allclose(found.numpy(), probs_of(Path(soup["run_dir"])), atol=1e-3)
+
+
+def test_runs_without_a_source_decide_together_or_as_a_soup_from_one_start(capsys):
+    written("source.npz", 200, 0, 0)
+    written("target.npz", 200, 40, 1, garbage=True)
+    words = [*WORDS[:-2], "epochs=2", "transfer=source_free", "objective=val/infomax", "guard=false"]
+    for how, reason in (("soup", "each of these learns its source by itself"), ("stacking", "source_free has none")):
+        assert main(["run", "-m", *words, f"ensemble={how}", "lr=3e-3,5e-3"]) == 2
+        assert reason in capsys.readouterr().err
+    assert not Path("outputs").exists()
+    assert main(["run", "-m", *words, "ensemble=average", "lr=3e-3,5e-3", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (ensemble,) = answer["ensembles"]
+    members = [Path(trial["run_dir"]) for trial in answer["trials"]]
+    for part in ("val", "test"):
+        mean = (probs_of(members[0], part) + probs_of(members[1], part)) / 2
+        np.testing.assert_allclose(probs_of(Path(ensemble["run_dir"]), part), mean, atol=1e-6)
+    p = probs_of(Path(ensemble["run_dir"]), "val")
+    between = sum(-q * np.log(q) for q in p.mean(axis=0)) + (p * np.log(p)).sum(axis=1).mean()
+    assert ensemble["metrics"]["val/infomax"] == pytest.approx(between, abs=1e-4)
+    start = next(Path("outputs").glob("*/beside-*"))
+    code = main(["run", "-m", *words, f"backbone.weights=run:{start}", "ensemble=soup", "lr=3e-3,5e-3", "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    assert json.loads(said.out.splitlines()[-1])["ensembles"][0]["kept"]

@@ -30,25 +30,6 @@ LITE = [*SMALL, "backbone.input_size=32"]
 pytestmark = [pytest.mark.filterwarnings("default")]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """`trained(words)` is the folder of a run, trained once, below the working directory."""
-    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("export")
-    patch.chdir(folder)
-    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    known: dict[tuple[str, ...], Path] = {}
-
-    def train(*words):
-        if words not in known:
-            before = set(Path("outputs").glob("*/*"))
-            assert main(["run", *words]) == 0
-            known[words] = (set(Path("outputs").glob("*/*")) - before).pop()
-        return known[words]
-
-    yield train
-    patch.undo()
-
-
 def answer(capsys, *words, code=0):
     capsys.readouterr()
     assert main([*words, "--json"]) == code, capsys.readouterr().err

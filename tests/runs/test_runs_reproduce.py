@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from folders import write_photos
 from tune.cli.main import main
 from tune.data.readers.synthetic import Synthetic
 from tune.run_dir import run_id
@@ -23,19 +23,10 @@ pytestmark = [pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """A folder with photographs and one run on them."""
-    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("reproduce")
-    patch.chdir(folder)
-    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    table = Synthetic(2, 60, noise=0.5).read()
-    for i, (pixels, label) in enumerate(zip(table.images, table.labels, strict=True)):
-        path = Path("photos") / table.classes[label] / f"{i:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
-    assert main(["run", *NET, "data=folder", "data.root=photos", "augment=mild", "name=first"]) == 0
-    yield next(Path("outputs/first").iterdir())
-    patch.undo()
+def kept(trained):
+    """A run on photographs."""
+    write_photos(Synthetic(2, 60, noise=0.5).read())
+    return trained(*NET, "data=folder", "data.root=photos", "augment=mild", "name=first")
 
 
 @pytest.fixture

@@ -252,6 +252,14 @@ def test_compare_refuses_another_split_an_unfinished_run_and_a_single_one(here, 
     sweep = next(here.glob("swept/sweep-*")).name.removeprefix("sweep-")
     assert f"{sweep}#5  is diverged" in told(capsys, "compare", first, f"{sweep}#5", code=2)[1]
     assert "needs two runs or more" in told(capsys, "compare", first, first, code=2)[1]
+    fewer = here / "mine" / "2030-01-01T00-00-00-fe3e55"
+    shutil.copytree(next(here.glob(f"mine/*{second}")), fewer)
+    run = read_json(fewer / "run.json")
+    run["data"]["split"], run["counts"]["train"] = "another", 7
+    (fewer / "run.json").write_text(json.dumps(run))
+    assert "--other-split compares them all the same" in told(capsys, "compare", first, "fe3e55", code=2)[1]
+    assert "and 7 train" in told(capsys, "compare", first, "fe3e55", "--other-split")[0]
+    assert "rows stand in one of" in told(capsys, "compare", first, other, "--other-split", code=2)[1]
 
 
 def test_rm_asks_on_a_terminal_and_does_what_is_answered(here):

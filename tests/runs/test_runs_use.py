@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from sklearn.metrics import f1_score
 
 import tune
+from folders import write_photos
 from tune.cli.main import main
 from tune.data.readers.synthetic import Synthetic
 
@@ -24,43 +25,20 @@ KINDS = "data.tasks={half:{kind:classification},edges:{kind:multi_label},x:{kind
 pytestmark = [pytest.mark.filterwarnings("default")]
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    """A folder with 80 photographs of two classes, a list of them with three further columns, and runs on them."""
-    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("use")
-    patch.chdir(folder)
-    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def photos(workplace):
+    """80 photographs of two classes, and a list of them with three further columns."""
     table = Synthetic(2, 80, noise=0.7).read()
     lines = []
-    for i, (pixels, label) in enumerate(zip(table.images, table.labels, strict=True)):
-        path = Path("photos") / table.classes[label] / f"{i:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).resize((48, 40)).save(path)
+    for i, path in enumerate(write_photos(table, (48, 40))):
         x, y = table.columns["x"][i], table.columns["y"][i]
         edges = "|".join(word for word, has in (("left", x < 0.5), ("top", y < 0.5)) if has) or "|"
-        lines.append([str(path), table.classes[label], table.columns["half"][i], edges, f"{x:.4f}"])
+        lines.append([path, table.classes[table.labels[i]], table.columns["half"][i], edges, f"{x:.4f}"])
     with Path("list.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "label", "half", "edges", "x"], *lines])
-    yield folder
-    patch.undo()
 
 
-@pytest.fixture(scope="module")
-def trained(here):
-    """`trained(words)` is the folder of a run, trained once."""
-    known: dict[tuple[str, ...], Path] = {}
-
-    def train(*words):
-        if words not in known:
-            before = set(Path("outputs").glob("*/*"))
-            assert main(["run", *SMALL, *words]) == 0
-            known[words] = (set(Path("outputs").glob("*/*")) - before).pop()
-        return known[words]
-
-    return train
-
-
-FOLDER = ["data=folder", "data.root=photos"]
+FOLDER = [*SMALL, "data=folder", "data.root=photos"]
 
 
 def read(path):
@@ -93,7 +71,7 @@ def test_predict_says_of_the_test_part_what_the_run_said(trained, words, capsys)
 
 
 def test_predict_tells_the_tasks_as_the_run_did(trained, capsys):
-    run_dir = trained("data=csv", "data.file=list.csv", KINDS, "head=multi_task", "freeze=mid")
+    run_dir = trained(*SMALL, "data=csv", "data.file=list.csv", KINDS, "head=multi_task", "freeze=mid")
     capsys.readouterr()
     assert main(["predict", str(run_dir), str(run_dir / "predictions" / "test.csv"), "--root", "."]) == 0
     said = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
@@ -312,7 +290,7 @@ def test_a_run_measures_at_its_end_what_evaluate_lists(trained, capsys):
     assert record["calibration"] == pytest.approx(later, rel=1e-4)
     plain = json.loads((trained(*FOLDER, "freeze=mid") / "run.json").read_text())
     assert {name: record["metrics"][name] for name in plain["metrics"]} == plain["metrics"]
-    assert main(["run", *SMALL, *FOLDER, *words, "data.split.test=0"]) == 2
+    assert main(["run", *FOLDER, *words, "data.split.test=0"]) == 2
     err = capsys.readouterr().err
     assert "evaluate.tta" in err
     assert "evaluate.calibrate" in err

@@ -1,50 +1,19 @@
-"""The folder of a sweep as its files tell it: its trials, done or not, and what was swept. Torch-free."""
+"""What a sweep says: the trials that share a line, and what `auto` chose. Torch-free."""
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from tune.report.told import masked
-from tune.run_dir import read_json
+from tune.report.runs.collect import Sweep, Trial
 
-REPEATS = ("seed", "data.split.seed", "data.split.fold", "data.bootstrap", "ensemble.member")
-"""Keys that tell repetitions of a trial apart."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial.
-
-    Args:
-        number: 1 … n.
-        words: that made it.
-        run_dir: its folder, or that of the trial it stands for; None while there is neither.
-        record: run.json; empty while there is none.
-    """
-
-    number: int
-    words: tuple[str, ...]
-    run_dir: Path | None
-    record: dict[str, Any]
-
-    @property
-    def status(self) -> str:
-        """That of its run.json, or missing."""
-        return self.record.get("status", "missing")
-
-    def metric(self, name: str) -> float | None:
-        """A metric of a finished trial."""
-        return (self.record.get("metrics") or {}).get(name) if self.status == "done" else None
-
-    def value(self, key: str) -> str:
-        """Of a key in its words; empty where it is not there."""
-        return next((word.partition("=")[2] for word in self.words if _key(word) == key), "")
+AUTO = ("lr", "freeze")
+"""Keys that `auto` may choose."""
+_NAMED = 5
+"""Trials of a tie that are named."""
 
 
 @dataclass(frozen=True)
@@ -62,85 +31,43 @@ class Line:
         values = self.values(metric)
         return statistics.fmean(values) if values else None
 
-
-@dataclass(frozen=True)
-class Swept:
-    """A sweep."""
-
-    sweep_dir: Path
-
-    @property
-    def name(self) -> str:
-        """Its short name."""
-        return self.sweep_dir.name.removeprefix("sweep-")
-
-    @cached_property
-    def about(self) -> dict[str, Any]:
-        """sweep.json."""
-        return read_json(self.sweep_dir / "sweep.json")
-
-    @property
-    def objective(self) -> str:
-        """The metric that the trials are compared by."""
-        return self.about["objective"]
-
-    @property
-    def maximize(self) -> bool:
-        """Whether more of it is better."""
-        return self.about["maximize"]
-
-    @cached_property
-    def trials(self) -> list[Trial]:
-        """All of the grid."""
-        elsewhere = self._elsewhere()
-        found = []
-        for number, each in enumerate(self.about["trials"], start=1):
-            run_dir = self.sweep_dir / str(number)
-            folder = run_dir if (run_dir / "run.json").is_file() else elsewhere.get(number)
-            record = read_json(folder / "run.json") if folder is not None else {}
-            found.append(Trial(number, tuple(masked(word) for word in each["overrides"]), folder, record))
-        return found
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """Keys with several values, but those that tell repetitions apart."""
-        every = list(dict.fromkeys(_key(word) for trial in self.trials for word in trial.words))
-        return [key for key in every if key not in REPEATS and len({trial.value(key) for trial in self.trials}) > 1]
-
-    @cached_property
-    def lines(self) -> list[Line]:
-        """Best mean of the objective first; those without any last."""
-        groups: dict[tuple[str, ...], list[Trial]] = defaultdict(list)
-        for trial in self.trials:
-            groups[tuple(trial.value(key) for key in self.keys)].append(trial)
-        sign = -1 if self.maximize else 1
-
-        def place(line: Line) -> tuple[bool, float]:
-            mean = line.mean(self.objective)
-            return mean is None, 0.0 if mean is None else sign * mean
-
-        return sorted((Line(trials) for trials in groups.values()), key=place)
-
-    def words(self, trial: Trial) -> str:
-        """What a trial has of the keys with several values."""
-        return " ".join(word for word in trial.words if _key(word) in self.keys)
-
-    def _elsewhere(self) -> dict[int, Path]:
-        """Folders of trials that stand in for others, as summary.csv names them."""
-        path = self.sweep_dir / "summary.csv"
-        if not path.is_file():
-            return {}
-        with path.open(newline="") as lines:
-            named = {int(row["number"]): row["run_dir"] for row in csv.DictReader(lines)}
-        beside = {number: self.sweep_dir / Path(text).name for number, text in named.items() if text}
-        folders = {number: [beside[number], Path(text)] for number, text in named.items() if text}
-        return {
-            number: folder
-            for number, some in folders.items()
-            for folder in some[::-1]
-            if (folder / "run.json").is_file()
-        }
+    def value(self, key: str) -> str:
+        """Of a key, with what `auto` chose; empty where it is not there."""
+        return found_by_auto(key, (chosen(trial.record) for trial in self.trials)) or self.trials[0].value(key)
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
+def lines_of(sweep: Sweep) -> list[Line]:
+    """Best mean of the objective first; those without any last."""
+    groups: dict[tuple[str, ...], list[Trial]] = defaultdict(list)
+    for trial in sweep.trials:
+        groups[tuple(trial.value(key) for key in sweep.keys)].append(trial)
+    sign = -1 if sweep.maximize else 1
+
+    def place(line: Line) -> tuple[bool, float]:
+        mean = line.mean(sweep.objective)
+        return mean is None, 0.0 if mean is None else sign * mean
+
+    return sorted((Line(trials) for trials in groups.values()), key=place)
+
+
+def tied(numbers: Sequence[int]) -> str:
+    """The best trials in words: "trial 2", or "trials 1, 3 and 4 (a tie)", of many the first five."""
+    if len(numbers) == 1:
+        return f"trial {numbers[0]}"
+    first, last = numbers[:-1], str(numbers[-1])
+    if len(numbers) > _NAMED:
+        first, last = numbers[:_NAMED], f"{len(numbers) - _NAMED} more"
+    return f"trials {', '.join(map(str, first))} and {last} (a tie)"
+
+
+def chosen(record: dict[str, Any]) -> dict[str, str]:
+    """Rate and freezing that `auto` chose, by key, from a run.json."""
+    auto = record.get("auto") or {}
+    rate = {"lr": f"{auto['lr']['lr']:g}"} if "lr" in auto else {}
+    return rate | ({"freeze": auto["freeze"]["option"]} if "freeze" in auto else {})
+
+
+def found_by_auto(key: str, trials: Iterable[dict[str, str]]) -> str:
+    """A key with all that `auto` chose for it in some trials, as "auto → 0.01, 0.02"; empty where it chose nothing."""
+    found = dict.fromkeys(each[key] for each in trials if key in each)
+    return f"auto → {', '.join(found)}" if found else ""

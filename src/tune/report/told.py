@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
+from tune.report.commands import masked
 from tune.report.diagnosis import Verdict, diagnose
 from tune.report.predicted import Decided, read_decided
 from tune.report.story import read_story
-from tune.run_dir import HIDDEN, is_secret, read_json, run_id
+from tune.run_dir import read_json, run_id
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,3 @@ class Told:
             return []
         with path.open(newline="") as lines:
             return list(csv.DictReader(lines))
-
-
-def masked(word: str) -> str:
-    """A word of the command line with its value hidden where its key sounds like a secret."""
-    key, sign, _ = word.partition("=")
-    return f"{key}={HIDDEN}" if sign and is_secret(key) else word

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tune.report.page import html, markdown
 from tune.report.page.blocks import Page
+from tune.report.runs.collect import Sweep, read_sweep
 from tune.report.sections import beside, run, sweep
-from tune.report.sweep import Swept
 from tune.report.told import Told
 from tune.run_dir import atomic_write
 
@@ -19,9 +19,9 @@ def page_of(folders: Sequence[Path]) -> Page:
     Args:
         folders: of runs (with run.json) and sweeps (with sweep.json).
     """
-    told = [Swept(path) if (path / "sweep.json").is_file() else Told(path) for path in folders]
+    told = [read_sweep(path) if (path / "sweep.json").is_file() else Told(path) for path in folders]
     parts = [
-        sweep.part_of(each, f"f{number}") if isinstance(each, Swept) else run.part_of(each, f"f{number}")
+        sweep.part_of(each, f"f{number}") if isinstance(each, Sweep) else run.part_of(each, f"f{number}")
         for number, each in enumerate(told)
     ]
     runs = [each for each in told if isinstance(each, Told)]

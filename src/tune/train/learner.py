@@ -187,7 +187,7 @@ class Learner(pl.LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"train/{name}": value for name, value in self._means().items()})
+        self.log_dict({f"train/{name}": value for name, value in self._means().items()} if self.sums else {})
         self._measure("val")
 
     def on_test_epoch_end(self) -> None:

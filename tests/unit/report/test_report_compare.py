@@ -104,6 +104,23 @@ def test_runs_that_were_not_measured_on_the_same_rows_are_refused_with_the_reaso
         compare(first, side(tmp_path / "b", rows, **more))
 
 
+def test_other_training_rows_beside_the_same_test_rows_are_refused_unless_asked_for(tmp_path):
+    first = side(tmp_path / "a", drawn(1))
+    second = side(tmp_path / "b", drawn(2), data=facts(split="s2")["data"], counts={"train": 5, "val": 4, "test": 80})
+    with pytest.raises(
+        ConfigError, match=r"split: other training rows \(5 and 10\), the same test rows; --other-split"
+    ):
+        compare(first, second)
+    same = compare(first, side(tmp_path / "c", drawn(2)))
+    assert compare(first, second, other_split=True).differences == same.differences
+
+
+def test_other_test_rows_are_refused_though_another_split_is_allowed(tmp_path):
+    first, second = side(tmp_path / "a", drawn(1)), side(tmp_path / "b", drawn(1)[:-1], **facts(split="s2"))
+    with pytest.raises(ConfigError, match="1 rows stand in one"):
+        compare(first, second, other_split=True)
+
+
 def test_other_names_under_the_same_count_are_another_split(tmp_path):
     first, rows = side(tmp_path / "a", drawn(1)), drawn(2)
     with pytest.raises(ConfigError, match=r"another split .* 2 rows stand in one of"):

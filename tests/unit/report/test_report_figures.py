@@ -98,3 +98,34 @@ def test_a_key_is_drawn_as_its_values_are(values, scale, kinds):
     assert (key.scale, key.kinds) == (scale, kinds)
     places = dict(zip(values, key.places(), strict=True))
     assert all(places[a] < places[b] for a, b in pairwise(kinds))
+
+
+def upright(svg):
+    """Numbers at the marks of the upright axis; the other has whole numbers or words."""
+    texts = [str(element.text) for element in Tree.fromstring(svg).iter() if element.tag.endswith("}text")]
+    return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts if "." in text]
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "is_below_0", "is_above_1"),
+    [
+        ("val/accuracy", [1.0, 1.0], False, False),
+        ("val/accuracy", [0.0, 0.0], False, False),
+        ("val/quality/auroc", [0.0, 1.0], False, False),
+        ("test/tta_accuracy", [1.0, 1.0], False, False),
+        ("test/attack_success@2", [1.0, 1.0], False, False),
+        ("val/size/r2", [0.0, 0.0], True, False),
+        ("val/size/r2", [1.0, 1.0], False, False),
+        ("val/loss", [1.0, 1.0], False, True),
+        ("val/loss", [0.0, 0.0], True, False),
+    ],
+)
+@pytest.mark.parametrize("figure", ["curves", "against"])
+def test_the_axis_of_a_metric_ends_where_the_metric_ends(figure, metric, values, is_below_0, is_above_1):
+    if figure == "curves":
+        svg = curves.curves("a", {metric: [(1, values[0]), (2, values[1])]}, "value")
+    else:
+        svg = keys.against("a", Key("head", ["linear", "mlp"]), values, metric)
+    marks = upright(svg)
+    assert (min(marks) < 0, max(marks) > 1) == (is_below_0, is_above_1)
+    assert min(marks) <= values[0] <= max(marks)

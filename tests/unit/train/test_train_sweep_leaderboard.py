@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from tune.train.sweep.leaderboard import Row, chosen, ranked, summary, table
+from tune.report.sweep import chosen
+from tune.train.sweep.leaderboard import Row, ranked, summary, table
 
 
 def row(
@@ -80,3 +81,9 @@ def test_summary_has_a_line_per_trial():
     assert [line["val/accuracy"] for line in read] == ["0.8", "0.9", ""]
     assert [line["n val/accuracy"] for line in read] == ["2", "2", "0"]
     assert float(read[0]["mean val/accuracy"]) == pytest.approx(0.85)
+
+
+def test_the_table_says_where_several_lines_share_the_best_mean():
+    rows = [row(1, 0.1, 0, 0, 0.5), row(2, 0.1, 1, 0, 1.0), row(3, 0.2, accuracy=0.75), row(4, 0.3, accuracy=0.2)]
+    assert table(rows, "val/accuracy", True, [])[0].endswith("(a tie of the first 2 lines)")
+    assert "tie" not in table(rows, "val/accuracy", False, [])[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING
+
+from tune.report.figures.png import png
 
 if TYPE_CHECKING:
     from tune.train.probe.rate import Found
@@ -64,10 +65,7 @@ def picture(found: Found) -> bytes:
     axes.set_xscale("log")
     axes.set_xlabel("learning rate of the head")
     axes.set_ylabel("training loss")
-    axes.legend(loc="best", fontsize="small")
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=120)
-    return target.getvalue()
+    return png(figure)
 
 
 def _points(found: Found) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:

@@ -11,8 +11,9 @@ from tune.cli.arguments import parser_of, whole
 from tune.cli.results.text import aligned, value
 from tune.errors import ConfigError, Problem
 from tune.evaluate.mcnemar import holm
+from tune.report.commands import key_of
 from tune.report.compare.keys import differing, flat, in_words
-from tune.report.compare.pair import Flip, Pair, Side, read_side
+from tune.report.compare.pair import Flip, Pair, Side, has_other_split, num_trained, read_side
 from tune.report.compare.pair import compare as compare_pair
 from tune.run_dir import find_run
 from tune.talk import say
@@ -26,6 +27,8 @@ def compare(words: list[str]) -> int:
     parser = parser_of("compare", "Finished runs on the same rows, each against the first.", "output")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, starts of ids, SWEEP#NUMBER, or latest")
     parser.add_argument("--flips", type=whole(0), default=3, metavar="N", help="name so many rows that flipped (3)")
+    text = "also runs with other training rows (data.split.fraction, per_class, fold) beside the same test rows"
+    parser.add_argument("--other-split", action="store_true", help=text)
     asked = parser.parse_args(words)
     folders = list({path.resolve(): path for path in (find_run(run, asked.output) for run in asked.runs)}.values())
     if len(folders) < 2:
@@ -34,7 +37,7 @@ def compare(words: list[str]) -> int:
     pairs, problems = [], []
     for other in others:
         try:
-            pairs.append(compare_pair(first, other))
+            pairs.append(compare_pair(first, other, other_split=asked.other_split))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -90,8 +93,8 @@ def _differ(first: Side, other: Side) -> list[str]:
         lines += [f"ensemble   {side.id}: {_together(side)}" for side in (first, other) if not side.config]
     if beside := [f"{key} {a} → {b}" for key, (a, b) in _beside(first, other).items()]:
         lines.append(f"and in     {', '.join(beside)}")
-    if first.record["data"]["split"] != other.record["data"]["split"]:
-        trained = [side.record["counts"].get("train", "–") for side in (first, other)]
+    if has_other_split(first, other):
+        trained = num_trained(first, other)
         lines.append(
             f"note       the same {first.part} rows, but another split of the rest: {trained[0]} and {trained[1]} train"
         )
@@ -119,7 +122,7 @@ def _beside(first: Side, other: Side) -> dict[str, tuple[Any, Any]]:
 
 
 def _typed(side: Side) -> list[str]:
-    return [word.lstrip("+~").partition("=")[0] for word in side.record.get("overrides", [])]
+    return [key_of(word) for word in side.record.get("overrides", [])]
 
 
 def _together(side: Side) -> str:

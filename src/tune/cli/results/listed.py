@@ -12,7 +12,6 @@ from tune.cli.arguments import parser_of
 from tune.cli.results.text import aligned, span, value
 from tune.report.runs.collect import DEAD, Entry, Sweep, collect
 from tune.talk import say
-from tune.train.objective import is_better
 
 WHAT = ("runs", "cache")
 
@@ -85,12 +84,8 @@ def _of_run(entry: Entry) -> dict[str, Any]:
 
 
 def _of_sweep(sweep: Sweep) -> dict[str, Any]:
-    best: float | None = None
+    best = sweep.best()
     entries = [trial.entry for trial in sweep.trials if trial.entry is not None]
-    for entry in entries:
-        now = entry.metrics.get(sweep.objective) if entry.status == "done" else None
-        if now is not None and (best is None or is_better(sweep.objective, now, best)):
-            best = now
     return {
         "run": sweep.id,
         "run_dir": str(sweep.folder),
@@ -99,7 +94,7 @@ def _of_sweep(sweep: Sweep) -> dict[str, Any]:
         "when": sweep.written,
         "seconds": sum(entry.record.get("seconds") or 0.0 for entry in entries),
         "objective": sweep.objective,
-        "value": best,
+        "value": None if best is None else best[0],
         "overrides": " ".join(sweep.about["command"]),
         "trials": sweep.counts(),
     }

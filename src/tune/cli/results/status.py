@@ -13,9 +13,9 @@ from tune.cli.results.progress import Progress, progress
 from tune.cli.results.text import span, value
 from tune.cli.results.top import rows_of
 from tune.report.runs.collect import DEAD, Entry, Sweep, collect, find_sweep, read_entry
+from tune.report.sweep import tied
 from tune.run_dir import find_run, shown
 from tune.talk import say
-from tune.train.objective import is_better
 from tune.train.sweep.ledger import is_held
 from tune.train.sweep.lines import failure
 
@@ -84,11 +84,7 @@ def _of_sweep(sweep: Sweep, now: float) -> dict[str, Any]:
     counts = sweep.counts()
     to_come = counts.get("missing", 0) + counts.get("running", 0)
     is_running = is_held(sweep.folder)
-    best: tuple[float, int] | None = None
-    for trial in sweep.trials:
-        found = trial.entry.metrics.get(sweep.objective) if trial.entry and trial.status == "done" else None
-        if found is not None and (best is None or is_better(sweep.objective, found, best[0])):
-            best = found, trial.number
+    best = sweep.best()
     left = None
     if is_running and ended:
         last = max(entry.written for entry in ended)
@@ -100,7 +96,7 @@ def _of_sweep(sweep: Sweep, now: float) -> dict[str, Any]:
         "status": "running" if is_running else "done" if counts == {"done": len(sweep.trials)} else "stopped",
         "counts": counts,
         "objective": sweep.objective,
-        "best": None if best is None else {"value": best[0], "trial": best[1]},
+        "best": None if best is None else {"value": best[0], "trial": best[1][0], "ties": best[1][1:]},
         "seconds_left": left,
         "running": [run.as_json() for run in runs],
         "failed": [
@@ -121,7 +117,7 @@ def _tell(sweep: Sweep, about: dict[str, Any], now: float) -> None:
     best = about["best"]
     words = [f"{about['status']}: {counted(about['counts'])} of {len(sweep.trials)}"]
     if best:
-        words.append(f"best {sweep.objective} {value(best['value'])} of trial {best['trial']}")
+        words.append(f"best {sweep.objective} {value(best['value'])} of {tied([best['trial'], *best['ties']])}")
     if about["seconds_left"] is not None:
         words.append(f"about {span(about['seconds_left'])} left")
     print(f"sweep     {sweep.id}  {about['name']}  {'   '.join(words)}")

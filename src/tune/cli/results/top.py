@@ -13,11 +13,13 @@ from tune.cli.ensemble import shown_metrics
 from tune.cli.results.listed import counted
 from tune.config.habits import nearest
 from tune.errors import ConfigError, Problem
+from tune.report.commands import is_repeat
 from tune.report.runs.collect import Entry, Sweep, collect, find_sweep
+from tune.report.sweep import chosen
 from tune.run_dir import run_id, shown
 from tune.talk import say
 from tune.train.objective import is_maximized
-from tune.train.sweep.leaderboard import Line, Row, chosen, is_repeat, ranked, table
+from tune.train.sweep.leaderboard import Line, Row, ranked, table
 
 _LINES = 20
 _BESIDE = ("test_straight/accuracy", "test_straight/auroc")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tune.config.across.repeats import ensemble_of
 from tune.errors import Problem
 
 DOMAINS = "tune.data.readers.domains.Domains"
@@ -68,6 +69,12 @@ def problems(cfg: dict[str, Any]) -> Iterator[Problem]:
             yield Problem("objective", text)
         if isinstance(scheduler := cfg.get("scheduler"), dict) and "plateau" in str(scheduler.get("_target_")):
             yield Problem("scheduler", "plateau waits for val/loss, which needs labels; source_free has none")
+        if ensemble_of(cfg).combine == "stack":
+            text = "a stack learns from labels of validation rows; source_free has none: ensemble=average, or vote"
+            yield Problem("ensemble", text)
+        if ensemble_of(cfg).combine == "soup" and not starts_from_run(cfg):
+            text = "a soup averages networks from the same first weights, and each of these learns its source by itself"
+            yield Problem("ensemble", f"{text}: start all from one run, backbone.weights=run:ID, or ensemble=average")
         if isinstance(cfg.get("threshold"), str):
             yield Problem("threshold", "is chosen by labels, and source_free has none: give a number, or null")
     if target == REWEIGHT and domains and objective not in ("val/loss", "val/infomax"):

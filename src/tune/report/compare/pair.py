@@ -116,11 +116,16 @@ def read_side(run_dir: Path) -> Side:
     return side
 
 
-def compare(first: Side, second: Side) -> Pair:
+def compare(first: Side, second: Side, *, other_split: bool = False) -> Pair:
     """Compare a run with another.
 
+    Args:
+        first: the run.
+        second: the other.
+        other_split: whether their other rows may be divided otherwise, as by data.split.fraction or fold.
+
     Raises:
-        ConfigError: if they were not measured on the same rows of the same data.
+        ConfigError: if they were not measured on the same rows of the same data, or learned from another split of it.
     """
     if reason := _reason(first, second):
         raise ConfigError(Problem(second.id, f"{reason}: its numbers and those of {first.id} cannot be compared"))
@@ -129,6 +134,10 @@ def compare(first: Side, second: Side) -> Pair:
     except DataError as error:
         (problem,) = error.problems
         raise ConfigError(Problem(second.id, f"{_split(first, second)}: {problem.text}")) from error
+    if has_other_split(first, second) and not other_split:
+        trained = " and ".join(map(str, num_trained(second, first)))
+        text = f"has another split: other training rows ({trained}), the same {first.part} rows"
+        raise ConfigError(Problem(second.id, f"{text}; --other-split compares them all the same"))
     differences: dict[str, tuple[float, float, float]] = {}
     for metric in METRICS:
         less, low, high = both.difference(metric)  # of the first over the second
@@ -145,6 +154,16 @@ def compare(first: Side, second: Side) -> Pair:
         _flips(both, right_a & ~right_b),
         _flips(both, ~right_a & ~right_b & says_other),
     )
+
+
+def has_other_split(first: Side, second: Side) -> bool:
+    """Whether the rows of their parts differ, with those that were taken to train on."""
+    return first.record["data"]["split"] != second.record["data"]["split"]
+
+
+def num_trained(*sides: Side) -> list[int | str]:
+    """Training rows of each; "–" for an ensemble."""
+    return [side.record["counts"].get("train", "–") for side in sides]
 
 
 def _reason(first: Side, second: Side) -> str:

@@ -11,7 +11,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as Tree
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,11 @@ COLORS = ("#3f7fdc", "#e07b2c", "#2fa06a", "#9a68d6", "#d94f6c", "#1f9fae", "#b1
 QUIET = "#8791a0"
 SHADES = ("#dbe7fb", "#3f7fdc", "#15396f")
 """From little to much."""
+_SHARES = {
+    *("accuracy", "balanced_accuracy", "exact_match", "f1", "f1_macro", "f1_micro", "auroc"),
+    *("recall_at_1", "recall_at_5", "map", "attack_success"),
+}
+"""Metrics from 0 to 1."""
 WIDTH, HEIGHT = 4.9, 3.1  # inches; a point is a pixel where the page is as wide as a phone
 
 _INK = "#000000"
@@ -109,6 +114,23 @@ def by_logarithm(axes: Axes, side: Literal["x", "y"], low: float, high: float) -
     axis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def within_bounds(axes: Axes, metrics: Iterable[str]) -> None:
+    """End the upright axis where its metrics end: a share at 0 and 1, r2 at 1. Marks on the end are drawn whole.
+
+    Args:
+        axes: of the drawing, with everything on it.
+        metrics: names of all that is drawn.
+    """
+    names = {name.rpartition("/")[2].removeprefix("tta_").partition("@")[0] for name in metrics}
+    low, high = axes.get_ylim()
+    if names <= _SHARES:
+        low = max(low, 0.0)
+    if names <= _SHARES | {"r2"}:
+        axes.set_ylim(low, min(high, 1.0))
+        for mark in (*axes.lines, *axes.collections):
+            mark.set_clip_on(False)
 
 
 def label(text: str, longest: int = 24) -> str:

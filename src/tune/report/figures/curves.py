@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from tune.report.figures.canvas import COLORS, QUIET, by_logarithm, canvas
+from tune.report.figures.canvas import COLORS, QUIET, by_logarithm, canvas, within_bounds
 
 
 def curves(
@@ -38,6 +38,7 @@ def curves(
         if log:
             known = [y for points in series.values() for _, y in points if isfinite(y) and y > 0]
             by_logarithm(axes, "y", min(known), max(known))
+        within_bounds(axes, series)
         axes.set_xlabel("epoch")
         axes.set_ylabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

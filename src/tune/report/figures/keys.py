@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tune.report.figures.canvas import COLORS, HALO, QUIET, SHADES, by_logarithm, canvas, label, labels
+from tune.report.figures.canvas import COLORS, HALO, QUIET, SHADES, by_logarithm, canvas, label, labels, within_bounds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +78,7 @@ def against(name: str, key: Key, values: Sequence[float], metric: str) -> str:
         _axis(axes, key)
         axes.set_ylabel(metric)
         axes.margins(x=0.08, y=0.1)
+        within_bounds(axes, [metric])
     return drawn.svg
 
 

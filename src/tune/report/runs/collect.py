@@ -7,10 +7,12 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tune.errors import ConfigError, Problem
+from tune.report.commands import REPEATS, key_of, masked
 from tune.run_dir import is_alive, read_json, run_id
 
 DEAD = "dead"
@@ -89,6 +91,24 @@ class Trial:
         """That of its run, or missing."""
         return "missing" if self.entry is None else self.entry.status
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """run.json; empty while there is none."""
+        return {} if self.entry is None else self.entry.record
+
+    @property
+    def words(self) -> list[str]:
+        """The words that made it, without secrets."""
+        return [masked(word) for word in self.overrides]
+
+    def metric(self, name: str) -> float | None:
+        """A metric of a finished trial."""
+        return self.entry.metrics.get(name) if self.entry is not None and self.status == "done" else None
+
+    def value(self, key: str) -> str:
+        """Of a key in its words; empty where it is not there."""
+        return next((word.partition("=")[2] for word in self.words if key_of(word) == key), "")
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -115,6 +135,31 @@ class Sweep:
     def objective(self) -> str:
         """The metric that its trials are compared by."""
         return self.about["objective"]
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more of it is better."""
+        return self.about["maximize"]
+
+    def best(self) -> tuple[float, list[int]] | None:
+        """The best value of the objective and the numbers of all trials that have it; None before one is done."""
+        values = {trial.number: trial.metric(self.objective) for trial in self.trials}
+        known = [value for value in values.values() if value is not None]
+        if not known:
+            return None
+        best = max(known) if self.maximize else min(known)
+        return best, [number for number, value in values.items() if value == best]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Keys with several values, but those that tell repetitions of a trial apart."""
+        every = dict.fromkeys(key_of(word) for trial in self.trials for word in trial.words)
+        several = [key for key in every if len({trial.value(key) for trial in self.trials}) > 1]
+        return [key for key in several if key not in REPEATS]
+
+    def words(self, trial: Trial) -> str:
+        """What a trial has of the keys with several values, without secrets."""
+        return " ".join(word for word in trial.words if key_of(word) in self.keys)
 
     @property
     def written(self) -> float:
@@ -155,7 +200,7 @@ def find_sweep(sweep: str, output: Path) -> Sweep | None:
     """
     direct = Path(sweep)
     if sweep and (direct / "sweep.json").is_file():
-        return read_sweep(direct if direct.name not in ("", "..") else direct.resolve())
+        return read_sweep(direct)
     folders = sorted(path.parent for path in output.glob("*/sweep-*/sweep.json"))
     if sweep == "latest":
         found = sorted(folders, key=lambda path: (path / "sweep.json").stat().st_mtime)[-1:]
@@ -170,6 +215,7 @@ def find_sweep(sweep: str, output: Path) -> Sweep | None:
 
 def read_sweep(folder: Path) -> Sweep:
     """A sweep, with what it took over from others of its experiment."""
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
     return next(sweep for sweep in _in_name(folder.parent)[1] if sweep.folder == folder)
 
 
@@ -193,7 +239,7 @@ def _in_name(name: Path) -> tuple[list[Entry], list[Sweep]]:
     entries: list[Entry] = []
     of_sweep: dict[Path, dict[int, Entry]] = {}
     for folder in _folders(name):
-        if folder.name.startswith("sweep-") and (folder / "sweep.json").is_file():
+        if (folder / "sweep.json").is_file():
             inside = {sub.name: entry for sub in _folders(folder) if (entry := read_entry(sub))}
             of_sweep[folder] = {int(sub): entry for sub, entry in inside.items() if sub.isdigit()}
             entries += [entry for sub, entry in inside.items() if sub.startswith("ensemble")]

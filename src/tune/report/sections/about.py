@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from tune.report.commands import with_words
+from tune.report.commands import masked, with_words
 from tune.report.page.blocks import Block, Code, Facts, Numbers, Table, Text
-from tune.report.told import Told, masked
+from tune.report.told import Told
 
 _GROUPS = ("backbone", "head", "freeze", "augment", "regularize", "loss", "optimizer", "scheduler", "transfer")
 _SHOWN = ("accuracy", "balanced_accuracy", "auroc", "f1", "f1_macro")

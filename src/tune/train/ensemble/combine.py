@@ -17,7 +17,7 @@ import torch
 
 from tune.errors import ConfigError, Problem
 from tune.evaluate.ensemble import Recipe, fit_stack
-from tune.evaluate.metrics import confusion_matrix, measure, measure_intervals
+from tune.evaluate.metrics import confusion_matrix, infomax, measure, measure_intervals
 from tune.evaluate.predict import write_predictions
 from tune.run_dir import process_identity, shown, write_json
 from tune.train.ensemble.members import Member, Predicted, pooled, read_members
@@ -142,7 +142,9 @@ def _write(
 
 
 def measured(probs: Tensor, labels: Tensor) -> dict[str, float]:
-    """Metrics and loss of what an ensemble says: probabilities (N, K), labels (N,)."""
+    """Metrics and loss of what an ensemble says: probabilities (N, K), labels (N,); -1 of a target's rows."""
+    if bool((labels < 0).any()):
+        return {"infomax": infomax(probs)}
     chosen = probs.double().gather(1, labels[:, None]).clamp_min(1e-7)
     return measure(probs, labels) | {"loss": float(-chosen.log().mean())}
 

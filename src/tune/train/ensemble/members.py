@@ -18,7 +18,7 @@ from tune.run_dir import read_json, run_id
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run says of a part: rows (N,), labels (N,), probabilities (N, K)."""
+    """What a run says of a part: rows (N,), labels (N,), -1 where none is known, probabilities (N, K)."""
 
     index: Tensor
     labels: Tensor
@@ -121,7 +121,7 @@ def _predicted(run_dir: Path, part: str, classes: list[str], names: dict[int, st
     numbers = {name: number for number, name in enumerate(classes)}
     names |= {int(row["row"]): row["path"] for row in rows}
     probs = torch.tensor([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-    labels = torch.tensor([numbers[row["label"]] for row in rows])
+    labels = torch.tensor([numbers[row["label"]] if row["label"] else -1 for row in rows])
     return Predicted(torch.tensor([int(row["row"]) for row in rows]), labels, probs)
 
 

@@ -11,8 +11,8 @@ import yaml
 from safetensors.torch import load_file
 
 from tune.errors import ConfigError, Problem
-from tune.evaluate.metrics import measure
 from tune.models.weights_file import WeightsFile, describe
+from tune.train.adapt.sight import LearnerSight
 from tune.train.callbacks.loggers import quiet_lightning
 from tune.train.devices.trainer import build_trainer
 from tune.train.ensemble.members import Member, Predicted
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def cook(members: Sequence[Member], folder: Path) -> tuple[Predicted, Predicted | None, list[Member]]:
     """A greedy soup: from the best member on, each is added whose weights do not make the average worse.
 
-    Wortsman et al. 2022, "Model soups", recipe 1. The same; the value is the objective on the validation rows.
+    Wortsman et al. 2022, "Model soups", recipe 1. The same; the value is the objective on the validation rows, measured
+    as in training: over two domains on the rows of both, as far as their labels are known.
 
     Args:
         members: of one network, trained from the same first weights or on a frozen backbone.
@@ -60,16 +61,20 @@ def cook(members: Sequence[Member], folder: Path) -> tuple[Predicted, Predicted 
     objective = members[0].record["objective"]
     order = sorted(range(len(members)), key=lambda number: _rank(members[number], objective))
     prepared.frozen.fill(lambda line: None)
+    prepared.learner.sight = sight = LearnerSight(prepared)
+    if prepared.learner.hides_labels:  # a method may weigh the rows of two domains, also those that validate
+        prepared.learner.transfer.prepare(sight)
     kept, best = order[:1], _value(prepared, weights, order[:1], objective)
     for number in order[1:]:
         value = _value(prepared, weights, [*kept, number], objective)
         if not is_better(objective, best, value):
             kept, best = [*kept, number], value
     _take(prepared, weights, kept)
+    prepared.learner.transfer.finish(prepared.network, sight)
     WeightsFile(folder).write(prepared.network)
     describe(folder, describe_network(prepared, partial=False))
-    val = _predicted(prepared, "val")
-    test = _predicted(prepared, "test") if len(prepared.parts.test) else None
+    val, _ = _judged(prepared, "val")
+    test = _judged(prepared, "test")[0] if len(prepared.parts.test) else None
     return val, test, [members[number] for number in kept]
 
 
@@ -91,15 +96,11 @@ def _take(prepared: Prepared, weights: list[dict[str, Tensor]], chosen: list[int
 
 def _value(prepared: Prepared, weights: list[dict[str, Tensor]], chosen: list[int], objective: str) -> float:
     _take(prepared, weights, chosen)
-    predicted = _predicted(prepared, "val")
-    name = objective.removeprefix("val/")
-    if name == "loss":
-        picked = predicted.probs.double().gather(1, predicted.labels[:, None]).clamp_min(1e-12)
-        return float(-picked.log().mean())
-    return measure(predicted.probs, predicted.labels)[name]
+    return _judged(prepared, "val")[1][objective]
 
 
-def _predicted(prepared: Prepared, part: str) -> Predicted:
+def _judged(prepared: Prepared, part: str) -> tuple[Predicted, dict[str, float]]:
+    """What the network says of a part, and its metrics."""
     accelerator = {"cuda": "gpu", "xla": "tpu"}.get(prepared.device, prepared.device)
     trainer: Any = build_trainer(
         {**prepared.config["trainer"], "accelerator": accelerator},
@@ -110,6 +111,8 @@ def _predicted(prepared: Prepared, part: str) -> Predicted:
         root=Path(prepared.config["output"]),
     )
     prepared.learner.phase = prepared.phases[-1]
+    look = trainer.validate if part == "val" else trainer.test
     with quiet_lightning():
-        trainer.test(prepared.learner, dataloaders=prepared.data.eval_rows(part), verbose=False)
-    return Predicted(*prepared.learner.measured["test"])
+        look(prepared.learner, dataloaders=prepared.data.eval_rows(part), verbose=False)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return Predicted(*prepared.learner.measured[part]), metrics

@@ -8,8 +8,9 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune.report.commands import is_repeat, key_of
 from tune.train.sweep import ledger
-from tune.train.sweep.leaderboard import REPEATS, Row, label
+from tune.train.sweep.leaderboard import Row, label
 
 _KEY = "data.split.fraction"
 
@@ -84,7 +85,7 @@ def _without_share(config: dict[str, Any]) -> tuple[float, dict[str, Any]]:
 
 
 def _words(row: Row) -> list[str]:
-    return [word for word in row.overrides if word.lstrip("+").partition("=")[0] not in (*REPEATS, _KEY)]
+    return [word for word in row.overrides if not is_repeat(word) and key_of(word) != _KEY]
 
 
 def _is_scratch(backbone: dict[str, Any]) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from tune.report.figures.png import png
 from tune.run_dir import atomic_write, read_json, shown
 from tune.train.sweep.leaderboard import Line, Row, ranked
 
@@ -98,10 +98,7 @@ def _picture(methods: list[_Method], metrics: list[str]) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of test rows")
     axes.set_title("Attack success")
-    axes.legend(loc="best", fontsize="small")
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=120)
-    return target.getvalue()
+    return png(figure)
 
 
 def _eps(metric: str) -> float:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tune.report.commands import is_repeat
+from tune.report.sweep import AUTO, found_by_auto
 from tune.train.sweep.ledger import canonical, deciding
-
-REPEATS = ("seed", "data.split.seed", "data.split.fold", "data.bootstrap", "ensemble.member")
-"""Keys that tell repetitions of a trial apart."""
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Row:
         key: of the ledger.
         choices: option chosen in each group.
         run_dir: its folder, or that of the finished trial it stands for; None while there is neither.
-        auto: what the trial chose for keys that were left to it, as `chosen` reads it.
+        auto: what the trial chose for keys that were left to it, as `report.sweep.chosen` reads it.
     """
 
     number: int
@@ -59,10 +58,9 @@ class Line:
     def told(self) -> str:
         """The label, with what `auto` chose; the trials of a line may have chosen differently."""
         words = self.label.split()
-        for key in ("lr", "freeze"):
-            if found := list(dict.fromkeys(row.auto[key] for row in self.rows if key in row.auto)):
-                word = f"{key}=auto"
-                words = [each for each in words if each != word] + [f"{word} → {', '.join(found)}"]
+        for key in AUTO:
+            if found := found_by_auto(key, (row.auto for row in self.rows)):
+                words = [each for each in words if each != f"{key}=auto"] + [f"{key}={found}"]
         return " ".join(words)
 
     def values(self, metric: str) -> list[float]:
@@ -81,13 +79,6 @@ class Line:
 def label(overrides: list[str], rows: list[Row]) -> str:
     """The overrides that not all trials share."""
     return " ".join(o for o in overrides if not all(o in row.overrides for row in rows))
-
-
-def chosen(record: dict[str, Any]) -> dict[str, str]:
-    """Rate and freezing that `auto` chose, by key, from a run.json."""
-    auto = record.get("auto") or {}
-    rate = {"lr": f"{auto['lr']['lr']:g}"} if "lr" in auto else {}
-    return rate | ({"freeze": auto["freeze"]["option"]} if "freeze" in auto else {})
 
 
 def ranked(rows: list[Row], objective: str, maximize: bool) -> list[Line]:
@@ -114,7 +105,7 @@ def table(
     what: str = "trial",
     name: Callable[[Row], str] = lambda row: str(row.number),
 ) -> list[str]:
-    """Lines of text: a header, then one line per group of trials, aligned.
+    """Lines of text: a header, which names a tie of the first, then one line per group of trials, aligned.
 
     Args:
         rows: the trials.
@@ -125,8 +116,10 @@ def table(
         name: of a trial.
     """
     metrics = [objective, *(other for other in show if other != objective and _is_measured(other, rows))]
-    cells = [[*metrics, "n", what, ""]]
-    for line in ranked(rows, objective, maximize):
+    lines = ranked(rows, objective, maximize)
+    ties = _ties(lines, objective)
+    cells = [[*metrics, "n", what, f"(a tie of the first {ties} lines)" if ties > 1 else ""]]
+    for line in lines:
         names = ",".join(map(name, line.rows))
         cells.append([*map(line.text, metrics), str(len(line.values(objective))), names, line.told])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -155,6 +148,12 @@ def summary(rows: list[Row], objective: str, maximize: bool) -> str:
     return text.getvalue()
 
 
+def _ties(lines: list[Line], objective: str) -> int:
+    """How many lines share the best mean."""
+    means = [statistics.fmean(values) for line in lines if (values := line.values(objective))]
+    return means.count(means[0]) if means else 0
+
+
 def _is_measured(metric: str, rows: list[Row]) -> bool:
     return any(row.metric(metric) is not None for row in rows)
 
@@ -168,11 +167,6 @@ def _without_seeds(config: dict[str, Any]) -> str:
         if isinstance(data.get("split"), dict):
             data["split"] = {key: value for key, value in data["split"].items() if key not in ("seed", "fold")}
     return canonical(kept)
-
-
-def is_repeat(word: str) -> bool:
-    """Whether an override tells repetitions of a trial apart."""
-    return word.lstrip("+").partition("=")[0] in REPEATS
 
 
 def _label_without_seeds(row: Row, shared: set[str]) -> str:

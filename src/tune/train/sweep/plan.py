@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tune.errors import ConfigError, Problem
+from tune.report.sweep import chosen
 from tune.run_dir import is_alive
 from tune.train.sweep import ledger
-from tune.train.sweep.leaderboard import Row, chosen
+from tune.train.sweep.leaderboard import Row
 
 _ORPHAN_S = 5.0  # how long trials of a killed driver may take to end
 
