@@ -274,6 +274,12 @@ def test_source_free_opens_nothing_of_its_source(capsys):
     assert not {name for name in moved if name.startswith("head.")}
     assert {name for name in moved if name.startswith("backbone.")}
     assert "source 1" not in said.split("data  ")[1].splitlines()[0]
+    for words in (["--calibrate"], ["--calibrate", "--tta"], ["--threshold", "f1"]):
+        assert main(["evaluate", str(run_dir), *words]) == 2
+        assert "has no validation row with a label to fit anything on" in capsys.readouterr().err
+    assert main(["evaluate", str(run_dir), "--tta"]) == 0
+    assert main(["export", str(run_dir), "--format", "card"]) == 0
+    assert main(["report", str(run_dir)]) == 0
 
 
 def test_source_free_takes_a_folder_without_labels(capsys):

@@ -117,6 +117,8 @@ def join(a: Path, b: Path, key: Callable[[str], str] = str, key_b: Callable[[str
             path: (place[label], place[predicted], [probs[k] for k in from_b])
             for path, (label, predicted, probs) in theirs.items()
         }
+    if not ours:
+        raise DataError(Problem(str(a), "has no row with a label"))
     if ours.keys() != theirs.keys():
         only = sorted(ours.keys() ^ theirs.keys())
         text = f"{len(only)} rows stand in one of {a} and it alone, as {only[0]}: they cannot be compared"
@@ -141,7 +143,7 @@ def join(a: Path, b: Path, key: Callable[[str], str] = str, key_b: Callable[[str
 def read_predictions(
     path: Path, key: Callable[[str], str] = str
 ) -> tuple[list[str], dict[str, tuple[int, int, list[float]]]]:
-    """Names of the classes; and of each row, by its path, label, prediction and probabilities."""
+    """Names of the classes; and of each row with a label, by its path, label, prediction and probabilities."""
     if not path.is_file():
         raise DataError(Problem(str(path), "there is no such file of predictions"))
     with path.open(newline="") as file:
@@ -153,6 +155,8 @@ def read_predictions(
     known: dict[str, tuple[int, int, list[float]]] = {}
     for _, written, label, predicted, *probs in rows:
         name = key(written)
+        if not label:
+            continue
         if not {label, predicted} <= number.keys():
             raise DataError(Problem(str(path), f"the row of {name} names a class without a column p_CLASS"))
         if name in known:

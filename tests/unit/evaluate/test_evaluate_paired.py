@@ -126,6 +126,16 @@ def test_files_of_other_rows_are_refused(tmp_path, other, why):
         join(tmp_path / "a.csv", tmp_path / "b.csv")
 
 
+def test_rows_without_a_label_are_left_out_and_nothing_else_is_refused(tmp_path):
+    lines = FIRST.splitlines(keepends=True)
+    (tmp_path / "a.csv").write_text(FIRST + "7,d.png,,cat,0.9,0.1\n")
+    (tmp_path / "b.csv").write_text(FIRST)
+    assert join(tmp_path / "a.csv", tmp_path / "b.csv").paths == ["a.png", "b.png", "c.png"]
+    (tmp_path / "b.csv").write_text("".join([lines[0], "7,d.png,,cat,0.9,0.1\n"]))
+    with pytest.raises(DataError, match="has no row with a label"):
+        join(tmp_path / "b.csv", tmp_path / "a.csv")
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         join(tmp_path / "a.csv", tmp_path / "b.csv")

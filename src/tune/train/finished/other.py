@@ -166,16 +166,18 @@ def _nll(labels: np.ndarray, probs: np.ndarray) -> float:
 def _validated(
     form: Form, run_dir: Path, views: dict[str, View], validation: Callable[[], Rows]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of the run's validation rows, seen as the others are."""
+    """Labels and probabilities of the run's validation rows that have a label, seen as the others are.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    told = read_predictions(run_dir / "predictions" / "val.csv")[1].values()
+    if not told:
+        raise ConfigError(Problem(run_id(run_dir), "has no validation row with a label to fit anything on"))
     if len(views) > 1:
         rows = validation()
-        found = rows.labels, probabilities(form, rows.images, views).double().numpy()
-    else:
-        told = read_predictions(run_dir / "predictions" / "val.csv")[1].values()
-        found = np.array([label for label, _, _ in told]), np.array([probs for _, _, probs in told])
-    if not len(found[0]):
-        raise ConfigError(Problem(run_id(run_dir), "has no validation row with a label to fit anything on"))
-    return found
+        return rows.labels, probabilities(form, rows.images, views).double().numpy()
+    return np.array([label for label, _, _ in told]), np.array([probs for _, _, probs in told])
 
 
 def _fitting(wanted: float | str, config: dict[str, Any]) -> float | str:
