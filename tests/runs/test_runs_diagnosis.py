@@ -106,11 +106,11 @@ def test_next_of_a_sweep_a_chain_an_unfinished_run_and_a_fitted_head(capsys):
     sweep, chain = Path("outputs/run/sweep-5aee4b1e"), Path("outputs/run/chain-9df5e330")
     for trial in (sweep / "2", chain / "stage-1", chain / "stage-2", chain):
         shutil.copytree(run_dir, trial, dirs_exist_ok=True)
-    (sweep / "sweep.json").write_text("{}")
+    (sweep / "sweep.json").write_text('{"trials": [{}, {}]}')
 
     for asked in ("5aee", str(sweep)):
         assert main(["next", asked]) == 2
-        assert "is a sweep; take one of its trials: tune next 5aee4b1e#1" in capsys.readouterr().err
+        assert "is a sweep; take one of its trials: 5aee4b1e#1 to 5aee4b1e#2" in capsys.readouterr().err
     assert main(["next", "5aee#2"]) == 0
     assert capsys.readouterr().out.startswith("verdict   noisy validation")
 

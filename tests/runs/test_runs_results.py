@@ -140,6 +140,7 @@ def test_status_of_a_sweep_counts_and_names_what_failed_with_its_cause(here, cap
     folder = next(here.glob("swept/sweep-*"))
     out, err = told(capsys, "status", str(folder))
     assert "stopped: 4 done, 2 diverged of 6" in out
+    assert told(capsys, "status", "latest")[0] == out
     assert "trial 5/6 diverged: " in out
     assert "(lr=1e+30 seed=0)" in out or "(lr=1e30 seed=0)" in out
     assert "the same command runs what is missing" in err

@@ -10,7 +10,7 @@ import pytest
 
 from folders import make_run, make_sweep
 from tune.errors import ConfigError
-from tune.report.runs.collect import DEAD, UNREADABLE, collect, find_sweep, read_entry
+from tune.report.runs.collect import DEAD, UNREADABLE, collect, find_latest, find_sweep, read_entry
 from tune.report.runs.files import checkpoints, needs, num_bytes, weights
 from tune.run_dir import process_identity
 
@@ -27,9 +27,16 @@ def test_runs_and_sweeps_come_in_the_order_they_were_written_and_trials_only_wit
     entries, sweeps = collect(tmp_path)
     assert [entry.id for entry in entries] == ["5aee4b1e#ensemble", "bbbbbb", "12345678", "aaaaaa"]
     assert entries[0].overrides == ["average of 2"]
-    assert [(each.id, each.written, each.counts()) for each in sweeps] == [
-        ("5aee4b1e", 12, {"done": 1, "missing": 1}),
+    assert [(each.id, each.written, each.counts(), each.seconds) for each in sweeps] == [
+        ("5aee4b1e", 12, {"done": 1, "missing": 1}, 0),
     ]
+    assert find_latest(tmp_path) == tmp_path / "b" / "2026-01-01T00-00-00-aaaaaa"
+    (sweep / "summary.csv").write_text("")
+    os.utime(sweep / "summary.csv", (31, 31))
+    assert find_latest(tmp_path) == sweep
+    assert collect(tmp_path)[1][0].seconds == 21  # from its first file to its last
+    make_sweep(sweep, [], at=40, seconds=21)  # the command was given again, and was killed
+    assert collect(tmp_path)[1][0].seconds == 21
 
 
 def test_a_sweep_counts_what_another_has_done_and_not_what_was_another_config(tmp_path):

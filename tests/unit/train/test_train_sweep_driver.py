@@ -14,6 +14,7 @@ import pytest
 
 from processes import descendants, is_running
 from tune.errors import ConfigError
+from tune.report.runs.collect import time_spent
 from tune.train.sweep import Options, SweepResult, Trial, run_sweep
 from tune.train.sweep.leaderboard import Row
 from tune.train.sweep.ledger import ledger_key, locked, sweep_dir_of
@@ -98,6 +99,9 @@ def test_the_same_command_runs_nothing_again(run, tmp_path):
     assert len(calls(tmp_path)) == 3
     assert result.exit_code == 3
     assert second[1:] == first[1:]
+    spent = json.loads((result.sweep_dir / "sweep.json").read_text())["seconds"]  # by the first command
+    assert spent > result.seconds
+    assert spent < time_spent(result.sweep_dir) < spent + result.seconds + 1
 
 
 def test_failed_trials_are_retried_when_asked_for_and_their_first_attempt_is_kept(run, tmp_path):
@@ -250,6 +254,7 @@ import sys
 sys.path[:0] = [{str(HERE)!r}, {str(HERE.parents[1])!r}]
 from pathlib import Path
 from test_train_sweep_driver import grid
+from tune.report.runs.collect import time_spent
 from tune.train.sweep import Options, run_sweep
 say = lambda line: print(line, flush=True)
 result = run_sweep(grid({configs!r}), ["lr=1"], output=Path({str(tmp_path)!r}), name="fake", objective="val/accuracy",

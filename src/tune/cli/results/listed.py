@@ -85,14 +85,13 @@ def _of_run(entry: Entry) -> dict[str, Any]:
 
 def _of_sweep(sweep: Sweep) -> dict[str, Any]:
     best = sweep.best()
-    entries = [trial.entry for trial in sweep.trials if trial.entry is not None]
     return {
         "run": sweep.id,
         "run_dir": str(sweep.folder),
         "name": sweep.about["name"],
         "status": "sweep",
         "when": sweep.written,
-        "seconds": sum(entry.record.get("seconds") or 0.0 for entry in entries),
+        "seconds": sweep.seconds,
         "objective": sweep.objective,
         "value": None if best is None else best[0],
         "overrides": " ".join(sweep.about["command"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tune.cli.arguments import parser_of
 from tune.errors import ConfigError, Problem
+from tune.report.runs.collect import find_latest
 from tune.run_dir import find_run, shown
 
 
@@ -51,12 +52,9 @@ def find(name: str, output: str) -> Path:
     if (Path(name) / "sweep.json").is_file():
         return Path(name)
     begun = name.removeprefix("sweep-")
+    if name == "latest" and (folder := find_latest(Path(output))):
+        return folder
     sweeps = [path.parent for path in sorted(Path(output).glob("*/sweep-*/sweep.json"))]
-    if name == "latest" and sweeps:
-        last = max(sweeps, key=_written)
-        runs = list(Path(output).glob("*/*/run.json"))
-        run = find_run(name, output) if runs else last
-        return max(last, run, key=_written)
     found = [path for path in sweeps if begun and path.name.removeprefix("sweep-").startswith(begun)]
     try:
         found.append(find_run(name, output))
@@ -66,9 +64,3 @@ def find(name: str, output: str) -> Path:
     if len(found) > 1:
         raise ConfigError(Problem(name, f"is several: {', '.join(shown(path) for path in found[:5])}"))
     return found[0]
-
-
-def _written(folder: Path) -> float:
-    """When a run or a sweep was last heard of, by the file that it writes last."""
-    names = ("summary.csv", "sweep.json", "run.json")
-    return max((folder / name).stat().st_mtime for name in names if (folder / name).is_file())

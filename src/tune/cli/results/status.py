@@ -12,7 +12,7 @@ from tune.cli.results.listed import counted
 from tune.cli.results.progress import Progress, progress
 from tune.cli.results.text import span, value
 from tune.cli.results.top import rows_of
-from tune.report.runs.collect import DEAD, Entry, Sweep, collect, find_sweep, read_entry
+from tune.report.runs.collect import DEAD, Entry, Sweep, collect, find_latest, find_sweep, read_entry
 from tune.report.sweep import tied
 from tune.run_dir import find_run, shown
 from tune.talk import say
@@ -26,16 +26,17 @@ def status(words: list[str]) -> int:
     parser.add_argument("of", nargs="?", default="", metavar="SWEEP", help="a sweep or a run (all that run now)")
     asked = parser.parse_args(words)
     output, now = Path(asked.output), time.time()
+    of = str(find_latest(output) or "latest") if asked.of == "latest" else asked.of
     entries: list[Entry] = []
     sweeps: list[Sweep] = []
-    if not asked.of:
+    if not of:
         entries, sweeps = collect(output) if output.is_dir() else ([], [])
         entries = [entry for entry in entries if entry.status in ("running", DEAD)]
         sweeps = [sweep for sweep in sweeps if is_held(sweep.folder)]
-    elif sweep := find_sweep(asked.of, output) if asked.of != "latest" else None:
+    elif sweep := find_sweep(of, output) if of != "latest" else None:
         sweeps = [sweep]
     else:
-        entry = read_entry(find_run(asked.of, output))
+        entry = read_entry(find_run(of, output))
         entries = [entry] if entry else []
     runs = [progress(entry, now) for entry in entries]
     told = [_of_sweep(sweep, now) for sweep in sweeps]

@@ -169,9 +169,23 @@ class Sweep:
         ]
         return max([self.began, *own])
 
+    @property
+    def seconds(self) -> float:
+        """What its commands took."""
+        return time_spent(self.folder)
+
     def counts(self) -> dict[str, int]:
         """How many trials have each status."""
         return dict(Counter(trial.status for trial in self.trials))
+
+
+def time_spent(folder: Path) -> float:
+    """Seconds that the commands of a sweep took, so far as they came to an end; 0 before there is one."""
+    first, last = folder / "sweep.json", folder / "summary.csv"  # that a command writes
+    if not first.is_file():
+        return 0.0
+    now = last.stat().st_mtime - first.stat().st_mtime if last.is_file() else 0.0
+    return read_json(first).get("seconds", 0.0) + max(0.0, now)
 
 
 def collect(output: Path) -> tuple[list[Entry], list[Sweep]]:
@@ -211,6 +225,12 @@ def find_sweep(sweep: str, output: Path) -> Sweep | None:
         names = ", ".join(path.name.removeprefix("sweep-") for path in found[:5])
         raise ConfigError(Problem(sweep, f"{len(found)} sweeps begin so: {names}"))
     return read_sweep(found[0]) if found else None
+
+
+def find_latest(output: Path) -> Path | None:
+    """The folder of the run or the sweep that was heard of last; None while there is neither."""
+    files = [path for name in ("sweep.json", "summary.csv", "run.json") for path in output.glob(f"*/*/{name}")]
+    return max(files, key=lambda path: path.stat().st_mtime).parent if files else None
 
 
 def read_sweep(folder: Path) -> Sweep:

@@ -51,7 +51,6 @@ def _result(sweep: Sweep, counts: Counter[str]) -> list[Block]:
     lines = lines_of(sweep)
     best = lines[0] if lines else None
     items = [(status, f"{count:,}", "trials" if count > 1 else "trial") for status, count in counts.items()]
-    seconds = sum(trial.record.get("seconds") or 0.0 for trial in sweep.trials)
     mean = best.mean(sweep.objective) if best is not None else None
     if best is None or mean is None:
         return [Numbers(items), Text("No trial has a result yet.")]
@@ -64,7 +63,7 @@ def _result(sweep: Sweep, counts: Counter[str]) -> list[Block]:
         0, (f"best {sweep.objective}", _mean(best, sweep.objective), f"n = {len(best.values(sweep.objective))}")
     )
     facts = [("best", what), ("look at it", f"tune report {trial.entry.id if trial.entry else sweep.id}")]
-    return [Numbers(items), Facts([*facts, ("time of all trials", duration(seconds))])]
+    return [Numbers(items), Facts([*facts, ("time of its commands", duration(sweep.seconds))])]
 
 
 def _leaderboard(sweep: Sweep) -> list[Block]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tune.errors import RunError
+from tune.report.runs.collect import time_spent
 from tune.run_dir import atomic_write, write_json
 from tune.talk import bar
 from tune.train.sweep import data_size, inheritance, ledger
@@ -144,6 +145,7 @@ def run_sweep(
     with ledger.locked(sweep_dir):
         sweep = _Sweep(sweep_dir, rows, objective, options, say)
         about = {"command": command, "name": name, "objective": objective, "maximize": maximize}
+        about["seconds"] = time_spent(sweep_dir)  # before this command
         grid = [{"overrides": trial.overrides, "ledger_key": trial.key} for trial in trials]
         write_json(sweep_dir / "sweep.json", {**about, "trials": grid})
         code = sweep.run(Processes(target, preload, threads_each(options.jobs), sweep_dir / "server.log"), last)
