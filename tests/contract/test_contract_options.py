@@ -67,7 +67,14 @@ def test_every_option_trains_two_steps(option, tmp_path, monkeypatch, capsys):
     assert last["global_step"] >= 2
 
 
-@pytest.mark.parametrize("option", TREE.options("ensemble"))
+SEEN = ("average", "bagging", "boosting", "none", "soup", "stacking")
+"""Ensembles that tests/runs puts together too."""
+
+
+@pytest.mark.parametrize(
+    "option",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SEEN)) for name in TREE.options("ensemble")],
+)
 def test_every_ensemble_puts_members_together(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     node = ensemble_of(compose(TREE, ["data=synthetic", f"ensemble={option}"]).cfg)

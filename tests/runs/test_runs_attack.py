@@ -180,6 +180,7 @@ def test_a_run_without_test_rows_is_not_measured(capsys):
     assert "there are none" in problems(capsys, "evaluate", "latest", "--attack", "fgsm")["--attack"]
 
 
+@pytest.mark.slow
 def test_a_sweep_draws_what_is_inherited_and_its_trials_are_attacked_whole(capsys):
     words = ["evaluate.attack=teacher", "evaluate.eps=[8]", "evaluate.steps=1", "evaluate.rows=9"]
     assert main(["run", "-m", *SMALL, "epochs=1", "freeze=deep,mid", *words]) == 0

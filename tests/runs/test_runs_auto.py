@@ -143,6 +143,7 @@ def test_another_process_of_a_distributed_run_takes_the_choice_over(tmp_path):
     assert taken_over(prepared.config, tmp_path) == prepared.config
 
 
+@pytest.mark.slow
 def test_every_trial_of_a_sweep_chooses_for_itself(tune):
     done = tune("run", "-m", *TINY, "freeze=auto,deep", "data.split.per_class=5", "lr=1e-2", "--json")
     answer = json.loads(done.stdout.splitlines()[-1])

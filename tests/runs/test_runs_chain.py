@@ -238,6 +238,7 @@ def test_a_stage_that_fails_ends_the_chain(go, act, code, status):
     assert record(chain / "stage-1.attempt1")["status"] == status
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_chain_for_each_trial(go):
     words = ("run", "-m", "experiment=chain", "seed=0,1", "epochs=1")
     code, answer, said = go(*words)

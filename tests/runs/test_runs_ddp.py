@@ -72,6 +72,7 @@ def test_two_processes_give_the_numbers_of_one(both):
         assert float(left["train/loss"]) == pytest.approx(float(right["train/loss"]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_run_inside_a_sweep(both, tune):
     done = tune("run", "-m", *FEW, *TWO, "lr=1e-3,1e-2", "--json")
     trials = json.loads(done.stdout.splitlines()[-1])["trials"]
@@ -88,7 +89,7 @@ def test_two_processes_run_inside_a_sweep(both, tune):
 @pytest.mark.parametrize(
     ("number", "code", "to_all"),
     [
-        pytest.param(signal.SIGTERM, 75, False, id="SIGTERM"),
+        pytest.param(signal.SIGTERM, 75, False, id="SIGTERM", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 130, True, id="Ctrl-C in a terminal"),
         pytest.param(signal.SIGKILL, -9, False, id="SIGKILL", marks=pytest.mark.slow),
     ],

@@ -90,6 +90,7 @@ def test_a_backbone_teaches_by_a_classifier_on_its_features_and_is_asked_once(ca
     assert [path.stat().st_mtime_ns for path in Path("cache").rglob("*.rows")] == kept
 
 
+@pytest.mark.slow
 def test_a_sweep_over_alpha_trains_each_student(capsys):
     ran(capsys, *SMALL, "name=teacher")
     words = [*SMALL, "transfer=distill", "transfer.teacher=run:latest", "transfer.alpha=0.2,1", "--json"]

@@ -517,7 +517,10 @@ def probs_of(folder: Path, part: str = "test") -> np.ndarray:
         )
 
 
-@pytest.mark.parametrize(("transfer", "objective"), [("fine_tune", "val/infomax"), ("statistics", "val/accuracy")])
+@pytest.mark.parametrize(
+    ("transfer", "objective"),
+    [pytest.param("fine_tune", "val/infomax", marks=pytest.mark.slow), ("statistics", "val/accuracy")],
+)
 def test_a_soup_of_two_domains_is_chosen_by_the_objective_of_its_members(transfer, objective, capsys):
     written("source.npz", 200, 0, 0)
     written("target.npz", 200, 40, 1, garbage=True)
@@ -541,6 +544,7 @@ def test_a_soup_of_two_domains_is_chosen_by_the_objective_of_its_members(transfe
     np.testing.assert_allclose(found.numpy(), probs_of(Path(soup["run_dir"])), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_runs_without_a_source_decide_together_or_as_a_soup_from_one_start(capsys):
     written("source.npz", 200, 0, 0)
     written("target.npz", 200, 40, 1, garbage=True)

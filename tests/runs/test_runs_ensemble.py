@@ -87,6 +87,7 @@ def test_bagged_heads_train_as_one_and_their_average_is_written_and_loaded(go):
     assert found.numpy() == pytest.approx(probs_of(ensemble["run_dir"]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_draw_of_rows_alone_is_the_one_in_a_group(go, tmp_path):
     _, answer, _ = go("run", *DRAWN, "ensemble=bagging", "ensemble.members=2")
     code, alone, said = go("run", *DRAWN, "data.bootstrap=1")
@@ -183,6 +184,7 @@ def test_a_soup_is_the_average_of_the_weights_that_do_not_make_it_worse(go):
         assert torch.allclose(tensor, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_split_and_each_way_to_combine_is_an_ensemble_of_its_own(go):
     words = ["data.split.seed=0,1", "seed=0,1", "ensemble=average,vote"]
     code, answer, said = go("run", "-m", *DRAWN, *words)

@@ -82,7 +82,7 @@ def photos_of(run_dir, part):
         return [Image.open(Path("photos") / row["path"]) for row in csv.DictReader(file)]
 
 
-SLOW = {"boost", "stack"}
+SLOW = {"boost", "stack", "folds"}
 
 
 @pytest.mark.parametrize("how", [pytest.param(how, marks=[pytest.mark.slow] * (how in SLOW)) for how in WAYS])

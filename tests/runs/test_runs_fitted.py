@@ -90,6 +90,7 @@ def test_classes_that_count_more_are_those_of_a_balanced_classifier(capsys):
     assert abs(predictions(weighted, "test")[2] - predictions(plain, "test")[2]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_in_a_sweep_it_trains_alone_and_the_others_as_one(capsys):
     words = ["+experiment=smoke/deep", *SMALL, "head=linear,sklearn", "seed=0,1"]
     assert main(["run", "-m", *words, "--json"]) == 0

@@ -72,6 +72,7 @@ def test_the_objective_may_be_retrieval(capsys):
     assert metrics["val/map"] == pytest.approx(float(rows[best]["val/map"]))
 
 
+@pytest.mark.slow
 def test_a_sweep_over_losses_falls_back_to_a_process_each_where_one_has_terms(capsys):
     words = ["-m", "loss=cross_entropy,center", "head=mlp", "epochs=1", "--json"]
     assert main(["run", "data=synthetic", "data.rows=90", *SMALL, *words]) == 0

@@ -40,6 +40,7 @@ def test_a_pair_trains_from_the_cache_and_loads(tmp_path, monkeypatch, capsys):
     assert loaded.transform.size == (64, 64)
 
 
+@pytest.mark.slow
 def test_heads_on_a_pair_train_as_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -272,6 +272,7 @@ def test_an_experiment_with_sweep_params_is_a_sweep_without_m(tune):
     assert answer["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_sweep_over_the_share_of_the_rows_says_what_more_of_them_would_bring(tune):
     (tune.folder / "conf" / "experiment").mkdir(parents=True)
     (tune.folder / "conf" / "experiment" / "sizes.yaml").write_text(

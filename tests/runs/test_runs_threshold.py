@@ -78,6 +78,7 @@ def test_a_run_decides_by_the_threshold_that_was_best_on_validation_rows(capsys)
     assert (tables["test"][1] == (tables["test"][2] > 0.5)).all()
 
 
+@pytest.mark.slow
 def test_trials_that_train_as_one_decide_each_by_its_own(capsys):
     words = ["threshold=null,0.2,f1,balanced_accuracy", "lr=3e-3,3e-2", "epochs=2"]
     assert main(["run", "-m", *HARD[:-1], *words, "--json"]) == 0

@@ -54,6 +54,7 @@ def test_a_sweep_at_a_terminal_has_a_bar_over_its_trials_and_no_colour_where_non
     assert b"2 done" in plain
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_lines_only(tune, tiny):
     assert b"\x1b[" not in at_a_terminal(tune, "run", *tiny, "epochs=1", TERM="dumb")
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from tune.config.habits import nearest
+from tune.config.habits import HABITS, nearest
+from tune.config.schema import Run
 from tune.errors import ConfigError, Problem
 
 _WHERE = "command line"
@@ -94,6 +95,10 @@ def _unknown(parser: argparse.ArgumentParser, word: str, help: str) -> Problem:
     flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
     if not word.startswith("-"):
         return Problem(word, f"is one word too many   ({help})", _WHERE)
+    name = word.strip("-").partition("=")[0].replace("-", "_")
+    key = name if name in Run.__annotations__ else HABITS.get(name)
+    if key and "--config-dir" in flags:
+        return Problem(word, f"is no flag of {parser.prog}. A key is written without dashes: {key}=VALUE", _WHERE)
     return Problem(word, f"is no flag of {parser.prog}{_meant(word, flags) or f'   ({help})'}", _WHERE)
 
 

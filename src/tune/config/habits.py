@@ -23,6 +23,7 @@ HABITS: dict[str, str] = {
     "accumulate": "trainer.accumulate_grad_batches",
     "gradient_clip_val": "trainer.gradient_clip_val",
     "num_workers": "data.workers",
+    "nproc_per_node": "trainer.devices",
     "train_batch_size": "batch_size",
     "per_device_train_batch_size": "batch_size",
     "num_train_epochs": "epochs",
