@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-# Before torch is imported anywhere: nothing may reach for a hub, and several processes share the cores.
+# Before torch is imported anywhere: nothing may reach for a hub, and two processes share the cores.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 

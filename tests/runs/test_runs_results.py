@@ -26,20 +26,16 @@ FAILS = ["regularize.l2=1", "precision=32-true"]  # with lr=1e30 the loss is inf
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(workplace):
     """Three runs, and a sweep of which two trials diverge; and what the sweep printed."""
-    folder = tmp_path_factory.mktemp("results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        assert main(["run", *DATA, "threshold=f1", "name=mine"]) == 0
-        assert main(["run", *DATA, "lr=1e-2", "freeze=full", "name=mine"]) == 0
-        assert main(["run", *DATA, "data.split.seed=1", "name=other"]) == 0
-        words = ["run", "-m", *DATA, *FAILS, "lr=1e-3,1e-2,1e30", "seed=0,1", "sweep.keep=best", "name=swept"]
-        command = [sys.executable, "-m", "tune", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
-        assert done.returncode == 3, done.stderr
-    return folder, done.stdout
+    assert main(["run", *DATA, "threshold=f1", "name=mine"]) == 0
+    assert main(["run", *DATA, "lr=1e-2", "freeze=full", "name=mine"]) == 0
+    assert main(["run", *DATA, "data.split.seed=1", "name=other"]) == 0
+    words = ["run", "-m", *DATA, *FAILS, "lr=1e-3,1e-2,1e30", "seed=0,1", "sweep.keep=best", "name=swept"]
+    command = [sys.executable, "-m", "tune", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
+    assert done.returncode == 3, done.stderr
+    return workplace, done.stdout
 
 
 @pytest.fixture

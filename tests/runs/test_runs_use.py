@@ -269,6 +269,7 @@ def test_other_data_are_measured_row_by_row(trained, capsys, tmp_path):
         (["data.root=no/such"], "there is no folder"),
         (["--threshold", "2"], "neither between 0 and 1"),
         (["--threshold", "0.4", "--attack", "pgd"], "leave out"),
+        (["--tta", "--pictures"], "--pictures  (command line)  are of the test part as the run decided: leave out"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(trained, words, text, capsys):

@@ -110,7 +110,7 @@ def _meant(word: str, known: list[str]) -> str:
 class _NoSweep(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
         text = f"{parser.prog} looks at one run: leave it out, and give each key one value. A sweep is tune run -m …"
-        raise ConfigError(Problem("-m", text, "command line"))
+        raise ConfigError(Problem("-m", text, _WHERE))
 
 
 def refuse_picture(path: Path) -> None:

@@ -40,6 +40,9 @@ def otherwise(asked: argparse.Namespace, run_dir: Path, others: list[str]) -> in
     if others:
         text = "an attack is measured on the test part as it is: leave out data=…, --tta, --calibrate and --threshold"
         raise ConfigError(Problem(f"--{others[0]}", text, "command line"))
+    if asked.pictures:
+        text = "are of the test part as the run decided: leave out data=…, --tta, --calibrate and --threshold"
+        raise ConfigError(Problem("--pictures", text, "command line"))
     threshold = _threshold(asked.threshold)
     import tune
     from tune.train.finished.config import read_configs
