@@ -83,9 +83,11 @@ def test_predict_tells_the_tasks_as_the_run_did(trained, capsys):
 
 
 @pytest.mark.parametrize("how", ["average", "soup"])
-def test_an_ensemble_predicts_what_it_was_measured_with(trained, how):
+def test_an_ensemble_says_little_and_predicts_what_it_was_measured_with(trained, tune_in, how):
     runs = [trained(*FOLDER, "freeze=deep"), trained(*FOLDER, "freeze=deep", "seed=1", "lr=3e-3")]
-    assert main(["ensemble", *map(str, runs), "--combine", how]) == 0
+    said = tune_in(Path.cwd())("ensemble", *map(str, runs), "--combine", how)
+    assert said.stderr == ""  # nothing of Lightning's
+    assert len(said.stdout.splitlines()) == 2
     folder = max(Path("outputs/ensemble").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     table = folder / "predictions" / "test.csv"
     assert main(["predict", str(folder), str(table), "--root", "photos", "--out", "together.csv"]) == 0

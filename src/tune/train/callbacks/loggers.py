@@ -163,6 +163,14 @@ def quiet_lightning():
             logging.getLogger(name).setLevel(level)
 
 
+@contextlib.contextmanager
+def silent_lightning():
+    """The same where there is no run.log: its warnings are dropped too."""
+    with quiet_lightning(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class run_log:  # noqa: N801  # used like a function
     """Sends warnings and log lines to run.log while a run runs.
 

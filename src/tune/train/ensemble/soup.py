@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tune.errors import ConfigError, Problem
 from tune.models.weights_file import WeightsFile, describe
 from tune.train.adapt.sight import LearnerSight
-from tune.train.callbacks.loggers import quiet_lightning
+from tune.train.callbacks.loggers import silent_lightning
 from tune.train.devices.trainer import build_trainer
 from tune.train.ensemble.members import Member, Predicted
 from tune.train.objective import is_better, is_maximized
@@ -102,17 +102,17 @@ def _value(prepared: Prepared, weights: list[dict[str, Tensor]], chosen: list[in
 def _judged(prepared: Prepared, part: str) -> tuple[Predicted, dict[str, float]]:
     """What the network says of a part, and its metrics."""
     accelerator = {"cuda": "gpu", "xla": "tpu"}.get(prepared.device, prepared.device)
-    trainer: Any = build_trainer(
-        {**prepared.config["trainer"], "accelerator": accelerator},
-        epochs=1,
-        precision=prepared.precision.trainer,
-        callbacks=[],
-        loggers=[],
-        root=Path(prepared.config["output"]),
-    )
     prepared.learner.phase = prepared.phases[-1]
-    look = trainer.validate if part == "val" else trainer.test
-    with quiet_lightning():
+    with silent_lightning():
+        trainer: Any = build_trainer(
+            {**prepared.config["trainer"], "accelerator": accelerator},
+            epochs=1,
+            precision=prepared.precision.trainer,
+            callbacks=[],
+            loggers=[],
+            root=Path(prepared.config["output"]),
+        )
+        look = trainer.validate if part == "val" else trainer.test
         look(prepared.learner, dataloaders=prepared.data.eval_rows(part), verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return Predicted(*prepared.learner.measured[part]), metrics

@@ -9,7 +9,6 @@ result = measure_again(prepared, threshold)
 from __future__ import annotations
 
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from tune.evaluate.retrieval import METRICS as RETRIEVAL
 from tune.models.weights_file import load_weights
 from tune.run_dir import read_json, run_id
 from tune.train.adapt.beside import with_source
-from tune.train.callbacks.loggers import quiet_lightning
+from tune.train.callbacks.loggers import silent_lightning
 from tune.train.devices.trainer import build_trainer
 from tune.train.ensemble.combine import measured
 from tune.train.finished.config import read_configs
@@ -72,8 +71,7 @@ def measure_again(prepared: Prepared, threshold: float | None) -> dict[str, Any]
     """
     learner, counts = prepared.learner, common_facts(prepared)["counts"]
     device = prepared.device
-    with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Lightning's; a run has them in run.log
+    with tempfile.TemporaryDirectory() as folder, silent_lightning():
         trainer = build_trainer(
             {**prepared.config["trainer"], "accelerator": {"cuda": "gpu", "xla": "tpu"}.get(device, device)},
             epochs=1,

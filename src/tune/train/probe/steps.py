@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import random
 import tempfile
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -18,7 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from tune.train.adapt.sight import LearnerSight
-from tune.train.callbacks.loggers import quiet_lightning
+from tune.train.callbacks.loggers import silent_lightning
 from tune.train.devices.trainer import build_trainer
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ def train_steps(prepared: Prepared, steps: int, callbacks: Sequence[Callback] = 
     prepared.frozen.keep(data.first_rows(steps * data.accumulate))
     accelerator = {"cuda": "gpu", "xla": "tpu"}.get(prepared.device, prepared.device)
     node = {**config["trainer"], "accelerator": accelerator, "limit_val_batches": 0}
-    with tempfile.TemporaryDirectory() as folder, quiet_lightning(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's, of what is left out here
+    with tempfile.TemporaryDirectory() as folder, silent_lightning():
         trainer = build_trainer(
             node,
             # As many as the run has, since what a transfer method does may depend on the share that is behind it.
