@@ -7,18 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from runs.warm import Warm
 from tune.cli.main import main
+from warm import WARM, warm_sweeps
+
+__all__ = ["warm_sweeps"]
 
 TINY = ["data=synthetic", "data.rows=60", "backbone.input_size=32", "epochs=2", "batch_size=16"]
-
-WARM = Warm()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _warm_process():
-    yield
-    WARM.close()
 
 
 class Tune:

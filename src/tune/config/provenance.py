@@ -37,13 +37,17 @@ class Origin:
         self.below, self.changes = below, tuple(changes)
 
     def __call__(self, key: str) -> str:
+        return self.changed(key) or self.below.where(key.replace("/", "."))
+
+    def changed(self, key: str) -> str:
+        """The same of what stands on top of the files alone; no file is read."""
         dotted = key.replace("/", ".")
         for change in reversed(self.changes):
             if dotted == change.target or (dotted.startswith(f"{change.target}.") and not change.is_choice):
                 return change.where
             if isinstance(change.value, dict) and change.target.startswith(f"{dotted}."):
                 return change.where
-        return self.below.where(dotted)
+        return ""
 
     def written(self, key: str) -> list[Written]:
         """Every place that says something of a key, the strongest first; what lies below a mapping is not merged."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from tune.errors import RunError
 from tune.train.sweep.causes import cause_of_end
@@ -133,15 +133,7 @@ class Processes:
         # With NVML torch counts GPUs without opening one, which no forked child would survive.
         env = os.environ | threads | macos | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
         with theirs, self.log.open("ab") as log:
-            self._server = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C in the terminal reaches the driver alone
-            )
+            self._server = start_server(theirs, env, log)
         self._link, self._received, self._is_ready = ours, b"", False
         self._send(do="setup", target=self.target, preload=self.preload, sys_path=sys.path, argv=sys.argv)
 
@@ -190,6 +182,19 @@ class Processes:
             if trial.pid is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(trial.pid, signal.SIGKILL)
+
+
+def start_server(link: socket.socket, env: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    """Start the process that forks the trials, with its end of the socket; what it says goes to the end of `log`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(link.fileno())],
+        pass_fds=[link.fileno()],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # a Ctrl-C in the terminal reaches the driver alone
+    )
 
 
 @dataclass
