@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
+
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tune.config import files
 from tune.config.overrides import Change
@@ -37,17 +41,13 @@ class Origin:
         self.below, self.changes = below, tuple(changes)
 
     def __call__(self, key: str) -> str:
-        return self.changed(key) or self.below.where(key.replace("/", "."))
-
-    def changed(self, key: str) -> str:
-        """The same of what stands on top of the files alone; no file is read."""
         dotted = key.replace("/", ".")
         for change in reversed(self.changes):
             if dotted == change.target or (dotted.startswith(f"{change.target}.") and not change.is_choice):
                 return change.where
             if isinstance(change.value, dict) and change.target.startswith(f"{dotted}."):
                 return change.where
-        return ""
+        return self.below.where(dotted)
 
     def written(self, key: str) -> list[Written]:
         """Every place that says something of a key, the strongest first; what lies below a mapping is not merged."""
@@ -86,16 +86,33 @@ class Origin:
 
 
 class Layers:
-    """The files that a config was composed of, by Hydra's own defaults list; none is read before the first question.
+    """The files that a config was composed of.
 
     Args:
-        tree: where they lie.
-        choices: the choices of groups that Hydra was given.
+        merged: package and file of each, the strongest first.
     """
 
-    def __init__(self, tree: ConfigTree, choices: tuple[str, ...]) -> None:
-        self.tree, self.choices = tree, choices
+    def __init__(self, merged: list[tuple[tuple[str, ...], files.ConfigFile]]) -> None:
+        self.merged = merged
         self._known: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, tree: ConfigTree, choices: tuple[str, ...]) -> tuple[Layers, dict[str, str]]:
+        """The files by Hydra's own defaults list, and the option of each group.
+
+        Raises:
+            hydra.errors.HydraException: and others of Hydra's and OmegaConf's, if the files do not fit together.
+        """
+        with tree.active():
+            loader: Any = GlobalHydra.instance().config_loader()
+            repository = CachingConfigRepository(loader.repository)
+            words = OverridesParser.create().parse_overrides(list(choices))
+            found = create_defaults_list(repository, "run", words, prepend_hydra=False, skip_missing=False)
+        merged = []
+        for entry in reversed(found.defaults):
+            file = files.read(tree.file(*_group_and_option(str(entry.config_path))))
+            merged.append((tuple(part for part in (entry.package or "").split(".") if part), file))
+        return cls(merged), {str(group): str(option) for group, option in found.overrides.known_choices.items()}
 
     def where(self, dotted: str) -> str:
         """FILE:LINE that sets a key or chooses from a group, "" if there is none."""
@@ -105,23 +122,6 @@ class Layers:
             found += [_chosen(file, dotted) for _, file in self.merged]
             self._known[dotted] = next(filter(None, found), "")
         return self._known[dotted]
-
-    @cached_property
-    def merged(self) -> list[tuple[tuple[str, ...], files.ConfigFile]]:
-        """Package and file of each, the strongest first."""
-        from hydra.core.global_hydra import GlobalHydra
-        from hydra.types import RunMode
-
-        with self.tree.active():
-            loader = GlobalHydra.instance().config_loader()
-            found = loader.compute_defaults_list("run", list(self.choices), RunMode.RUN).defaults
-        merged = []
-        for entry in reversed(found):
-            path = str(entry.config_path)
-            if not path.startswith("hydra/"):
-                file = files.read(self.tree.file(*_group_and_option(path)))
-                merged.append((tuple(part for part in (entry.package or "").split(".") if part), file))
-        return merged
 
 
 def place(tree: ConfigTree, config_path: str, group: str = "", option: str = "") -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from hydra import compose as hydra_compose
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from tune.config import files
 from tune.config.compose import ConfigTree, compose
@@ -26,6 +28,19 @@ MINE = """
       backbone_lr: 0.5
     regularize:
       dropout: 0.4
+"""
+BOTH = """
+    # What merging must get right: nothing over a mapping, a mapping over nothing, lists, `???`, `${…}`, a package.
+    defaults:
+      - /optimizer@extra.deep: sgd
+      - override /data: csv
+      - override /regularize: standard
+    evaluate: null
+    sweep: {params: null, cases: {small: [lr=1e-3]}}
+    lr: ???
+    expected: {metric: test/accuracy, range: [0.1, 1]}
+    output: ${name}/${seed}
+    extra: {deep: {lr: "${lr}", _target_: "???", momentum: null}}
 """
 LEAVES = {
     "lr": 3e-4,
@@ -52,6 +67,25 @@ def test_every_leaf_of_an_experiment_survives_however_it_is_called(project, word
     assert composed.choices["freeze"] == "mid"
     assert composed.choices["experiment"] == "mine"
     assert project.problems(word) == []
+
+
+SHIPPED = [[f"experiment={name}"] for name in ConfigTree().experiments()]
+
+
+@pytest.mark.parametrize("words", [*SHIPPED, [], ["backbone=pair", "loss=triplet"], ["experiment=both"]], ids=str)
+def test_it_is_what_hydra_composes(project, words):
+    project.write(experiment__both=BOTH)
+    tree = ConfigTree()
+    with tree.active():
+        whole = hydra_compose("run", overrides=[word.replace("experiment", "+experiment") for word in words])
+    found = compose(tree, words)
+    name = found.unresolved.pop("name")
+    expected = OmegaConf.to_container(whole, resolve=False)
+    assert expected.pop("name") in (None, name)
+    if found.stages:  # the words of each have become a config
+        found.unresolved["stages"] = [stage["words"] for stage in found.unresolved["stages"]]
+    assert found.unresolved == expected
+    assert list(found.unresolved) == list(expected)
 
 
 def test_the_command_line_beats_the_experiment_and_the_experiment_its_options(project):

@@ -68,8 +68,7 @@ def _idle(composed: Composed) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for key in ("cache.max_gb", "cache.dir"):
             yield key, "nothing is kept with cache=never", ("cache", "cache.mode")
     ensemble, folds = ensemble_of(cfg), _value(cfg, "data.split.folds")
-    if composed.origin.changed("data.split.folds") == WHERE:  # in a fold of the stack's own
-        folds = None
+    folds = folds if composed.origin("data.split.folds") != WHERE else None  # in a fold of the stack's own
     if ensemble.combine != "stack" or folds:
         why = "data.split.folds says how many" if folds else "only ensemble=stacking learns from folds"
         yield "ensemble.folds", why, ("ensemble", "ensemble.combine")
@@ -116,12 +115,10 @@ def is_asked_for(composed: Composed, key: str, switches: tuple[str, ...] = ()) -
     varied = {_target(word) for word in composed.swept}
     if key in varied or varied & set(switches):
         return False
-    if composed.origin.changed(key) == COMMAND_LINE:
+    where = composed.origin(key)
+    if where == COMMAND_LINE:
         return True
-    if "experiment" not in composed.choices:  # to find the line of a file costs a third of composing it
-        return False
-    by_experiment = _is_experiment(composed.origin(key))
-    return by_experiment and not any(composed.origin.changed(switch) == COMMAND_LINE for switch in switches)
+    return _is_experiment(where) and not any(composed.origin(switch) == COMMAND_LINE for switch in switches)
 
 
 def _is_experiment(where: str) -> bool:
