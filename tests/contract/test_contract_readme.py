@@ -81,6 +81,8 @@ def cut_down(words):
     more = ["data=synthetic", "data.rows=60", "data.classes=2"] if first.choices["data"] == "elpv" else []
     dry = ["--dry-run"] if "-m" in words or first.is_sweep else []
     size = "backbone.first.input_size=32" if first.choices["backbone"] == "pair" else SMALL[0]
+    if first.choices["data"] in ("digits", "mnist5k") and not dry:
+        more += ["data.split.per_class=20"]
     if first.choices["data"] == "domains":
         more += ["guard=false", "epoch_steps=2"]  # what stands beside a run has tests of its own
     return [*words, *more, size, *([] if dry or "head=sklearn" in words else SMALL[1:]), *dry]

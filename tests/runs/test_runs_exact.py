@@ -35,12 +35,9 @@ def same(left, right) -> bool:
 def test_twice_and_with_workers_and_through_two_kills_but_not_with_another_seed(tune):
     tune("run", *WILD, "name=plain")
     tune("run", *WILD, "name=again")
-    tune("run", *WILD, "name=workers", "data.workers=2")
-    plain, again, workers = (next((tune.folder / "outputs" / name).iterdir()) for name in ("plain", "again", "workers"))
+    plain, again = (next((tune.folder / "outputs" / name).iterdir()) for name in ("plain", "again"))
     assert same(plain, again)
-    assert same(plain, workers)
-    killed = killed_and_resumed(tune, kills=2, workers=2)
-    assert same(plain, killed)
+    assert same(plain, killed_and_resumed(tune, kills=2, workers=2))
     tune("run", *WILD, "name=other", "seed=1")
     assert not same(plain, next((tune.folder / "outputs" / "other").iterdir()))
 

@@ -20,16 +20,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
 ]
-BACKBONES = ["resnet50", "efficientnet_lite0", "convnext_tiny", "vit_small"]
+BACKBONES = ["resnet50", "efficientnet_lite0", pytest.param("convnext_tiny", marks=pytest.mark.slow), "vit_small"]
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def config_of(tmp_path, *words: str) -> dict:

@@ -70,7 +70,7 @@ def test_what_is_validated_and_kept_is_the_average(capsys):
 
 
 def test_l1_brings_weights_to_zero_and_l2_does_not_and_both_say_how_many(capsys):
-    words = ["epochs=40", "scheduler=cosine", "optimizer=sgd", "lr=3e-2", "objective=val/loss"]
+    words = ["epochs=20", "scheduler=cosine", "optimizer=sgd", "lr=6e-2", "objective=val/loss"]
     _, record, rows = trained(capsys, *words, "regularize.l1=0.1")
     assert record["weights_at_zero"] > 0.3
     assert float(rows[-1]["train/l1"]) > 0

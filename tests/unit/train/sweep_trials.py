@@ -51,6 +51,11 @@ def hang(config: dict[str, Any]) -> None:
         time.sleep(60)
 
 
+def wait_until_told(config: dict[str, Any]) -> None:
+    while not Path(config["told_by"]).exists():
+        time.sleep(0.01)
+
+
 def hang_deaf(config: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -90,6 +95,7 @@ ACTS = {
     "kill": lambda config: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda config: ctypes.string_at(0),
     "hang": hang,
+    "wait": wait_until_told,
     "hang deaf": hang_deaf,
     "hang with worker": hang_with_worker,
     "die with worker": die_with_worker,
