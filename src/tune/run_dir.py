@@ -7,6 +7,7 @@ kill, sees whole files only. `run.json` is written first (status "running") and 
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import secrets
@@ -108,11 +109,12 @@ def find_run(run: str, output: Path | str = "outputs") -> Path:
         if (direct / "run.json").is_file():
             return direct
     output, (sweep, _, number) = Path(output), run.removeprefix("sweep-").partition("#")
+    begun = glob.escape(sweep)  # the word is a name, whatever it holds
     runs = sorted(path.parent for path in output.glob("*/*/run.json"))
     if run == "latest":
         found = sorted(runs, key=lambda path: (path / "run.json").stat().st_mtime)[-1:]
     elif "#" in run:
-        found = [path.parent for path in output.glob(f"*/sweep-{sweep}*/{number}/run.json")]
+        found = [path.parent for path in output.glob(f"*/sweep-{begun}*/{glob.escape(number)}/run.json")]
     else:
         found = [path for path in runs if run_id(path).startswith(run) or path.name == run] if run else []
     if len(found) == 1:
@@ -121,7 +123,7 @@ def find_run(run: str, output: Path | str = "outputs") -> Path:
         raise ConfigError(Problem(run, f"{len(found)} runs begin so: {', '.join(run_id(path) for path in found[:5])}"))
     of_sweep = [
         Path(run.partition("#")[0]) / "sweep.json",
-        *(output.glob(f"*/sweep-{sweep}*/sweep.json") if sweep else []),
+        *(output.glob(f"*/sweep-{begun}*/sweep.json") if sweep else []),
     ]
     if len(sweeps := [path for path in of_sweep if path.is_file()]) == 1:
         raise ConfigError(Problem(run, _no_trial(sweeps[0], number)))

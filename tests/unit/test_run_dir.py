@@ -72,9 +72,14 @@ def test_a_run_is_found_by_path_id_sweep_number_and_latest(tmp_path):
     assert find_run("latest", tmp_path) == run
     assert find_run("4b1e#2", tmp_path) == trial
     assert run_id(trial) == "4b1e00ff#2"
-    write_json(trial.parent / "sweep.json", {})
+    write_json(trial.parent / "sweep.json", {"trials": [{}, {}]})
     with pytest.raises(ConfigError, match=f"Last runs: {run_id(run)}; sweeps: 4b1e00ff"):
         find_run("zzzz", tmp_path)
+    for word in ("*", "?", "[4]b1e", "**", "a/1-*", "*#2"):  # names, not patterns
+        with pytest.raises(ConfigError, match="no such run"):
+            find_run(word, tmp_path)
+    with pytest.raises(ConfigError, match="the sweep has 2 trials"):
+        find_run("4b1e#*", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["4b1e00ff", "sweep-4b1e", "sweep-4b1e00ff", "outputs/name/sweep-4b1e00ff"])

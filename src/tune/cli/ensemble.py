@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 from pathlib import Path
@@ -53,7 +54,7 @@ def ensemble(words: list[str]) -> int:
 
 def _runs(run: str, output: Path) -> list[Path]:
     """The folders that a word means: one of a run, or those of a sweep's finished trials."""
-    begun = run.removeprefix("sweep-")
+    begun = glob.escape(run.removeprefix("sweep-"))
     sweeps = [Path(run)] if (Path(run) / "sweep.json").is_file() else sorted(output.glob(f"*/sweep-{begun}*"))
     if "#" in run or len(sweeps) != 1:
         return [find_run(run, output)]
