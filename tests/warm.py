@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,7 +54,9 @@ class Warm:
         return Forked(self.address, order, handles)
 
     def _start(self) -> None:
-        self.address = str(Path(tempfile.mkdtemp()) / "warm")
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder)
+        self.address = str(Path(folder) / "warm")
         command = [sys.executable, str(Path(__file__)), self.address]
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         atexit.register(server.communicate)  # it ends when its standard input closes

@@ -238,13 +238,7 @@ def _added(choices: tuple[str, ...], error: Exception) -> tuple[str, ...] | None
 
 def _compose(tree: ConfigTree, choices: tuple[str, ...]) -> _Base:
     layers, picked = Layers.of(tree, choices)
-    whole = OmegaConf.create()
-    for package, file in reversed(layers.merged):
-        data: Any = {key: value for key, value in file.data.items() if key != "defaults"}
-        for key in reversed(package):
-            data = {key: data}
-        whole.merge_with(data)
-    cfg: Any = OmegaConf.to_container(whole, resolve=False)
+    cfg = layers.together()
     shadowed = [] if not tree.shadows("", "run") else ["run"]
     for group, option in picked.items():
         folder = group.partition("@")[0]

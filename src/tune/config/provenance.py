@@ -10,10 +10,13 @@ from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigTypeError
 
 from tune.config import files
 from tune.config.overrides import Change
 from tune.config.tree import ConfigTree
+from tune.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,23 @@ class Layers:
             merged.append((tuple(part for part in (entry.package or "").split(".") if part), file))
         return cls(merged), {str(group): str(option) for group, option in found.overrides.known_choices.items()}
 
+    def together(self) -> dict[str, Any]:
+        """What the files say, one upon the other; values may hold `${…}`.
+
+        Raises:
+            ConfigError: if a list meets a mapping.
+            omegaconf.errors.OmegaConfBaseException: if a `${…}` is none.
+        """
+        whole = OmegaConf.create()
+        for package, file in reversed(self.merged):
+            data = {key: value for key, value in file.data.items() if key != "defaults"}
+            try:
+                whole.merge_with(_below(package, data))
+            except ConfigTypeError as error:
+                raise ConfigError(_clash(whole, package, data, file)) from error
+        found: Any = OmegaConf.to_container(whole, resolve=False)
+        return found
+
     def where(self, dotted: str) -> str:
         """FILE:LINE that sets a key or chooses from a group, "" if there is none."""
         if dotted not in self._known:
@@ -122,6 +142,23 @@ class Layers:
             found += [_chosen(file, dotted) for _, file in self.merged]
             self._known[dotted] = next(filter(None, found), "")
         return self._known[dotted]
+
+
+def _below(keys: tuple[Any, ...], value: Any) -> Any:
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def _clash(whole: Any, package: tuple[str, ...], data: dict[str, Any], file: files.ConfigFile) -> Problem:
+    """What to say of a list that meets a mapping: the first such key of a file."""
+    for key, value in data.items():
+        try:
+            OmegaConf.merge(whole, _below((*package, key), value))
+        except ConfigTypeError:
+            break
+    text = "has a list where other files have a mapping, or a mapping where they have a list"
+    return Problem(".".join((*package, str(key))), text, file.where(str(key)))
 
 
 def place(tree: ConfigTree, config_path: str, group: str = "", option: str = "") -> str:

@@ -88,7 +88,7 @@ class ConfigTree:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let Hydra's Compose API work on this tree, beside whatever Hydra does elsewhere in the process."""
+        """Let Hydra work on this tree, beside whatever Hydra does elsewhere in the process."""
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
 

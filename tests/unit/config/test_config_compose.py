@@ -283,3 +283,12 @@ def test_an_option_inside_an_option_is_replaced_and_not_merged(project):
     assert "weights" not in composed.cfg["backbone"]["first"]  # lite0 says: package
     assert composed.cfg["backbone"]["second"]["name"] == "tf_efficientnet_lite2"
     assert composed.problems == []
+
+
+def test_a_list_where_others_have_a_mapping_is_found_with_its_line(project):
+    project.write(experiment__mine="# Mine.\nlr: 1e-3\nevaluate: [1]\n")
+    with pytest.raises(ConfigError) as error:
+        project.compose("experiment=mine")
+    (problem,) = error.value.problems
+    assert (problem.key, problem.where) == ("evaluate", "conf/experiment/mine.yaml:3")
+    assert "has a list where other files have a mapping" in problem.text
